@@ -1,0 +1,96 @@
+"""The replies that are more than one record: pages, lists, and what the service says of itself (SPEC 4)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from storage_protocol.events import Event
+from storage_protocol.records import Acquisition, Conversion, Node, Storage
+
+
+class StorageList(Struct, frozen=True):
+    """All storages as of `last_seq`: apply events with a larger seq on top."""
+
+    storages: tuple[Storage, ...]
+    last_seq: int
+    journal_id: str
+
+
+class AcquisitionPage(Struct, frozen=True):
+    """Acquisitions, newest first. `cursor` asks for the next page; None: there is none."""
+
+    acqs: tuple[Acquisition, ...]
+    cursor: str | None = None
+
+
+class NodePage(Struct, frozen=True):
+    """Nodes of the RunDB. `cursor` asks for the next page; None: there is none."""
+
+    nodes: tuple[Node, ...]
+    cursor: str | None = None
+
+
+class ConversionPage(Struct, frozen=True):
+    """Conversions, newest first. `cursor` asks for the next page; None: there is none."""
+
+    conversions: tuple[Conversion, ...]
+    cursor: str | None = None
+
+
+class EventPage(Struct, frozen=True):
+    """Events of the journal, oldest first.
+
+    last_seq    the newest event of the journal when this was read, whether asked for or not
+    oldest_seq  the oldest that is kept
+    more        there are more that match: ask after the last one here
+    """
+
+    events: tuple[Event, ...]
+    last_seq: int
+    oldest_seq: int
+    journal_id: str
+    more: bool
+
+
+class Description(Struct, frozen=True):
+    """What the service is: `limits` by name, `commands` by name with what they take."""
+
+    service: str
+    version: str
+    protocol: int
+    service_id: str
+    journal_id: str
+    events_endpoint: str
+    limits: dict[str, Any]
+    commands: dict[str, Any]
+
+
+class JournalSpan(Struct, frozen=True):
+    """The first and the newest seq of a journal."""
+
+    journal_id: str
+    first_seq: int
+    last_seq: int
+
+
+class MountStatus(Struct, frozen=True):
+    """How a mount point fares. `free_bytes` is None where it is not known."""
+
+    mp: str
+    state: str
+    free_bytes: int | None = None
+    reason: str | None = None
+
+
+class Status(Struct, frozen=True):
+    """How the service fares. `conversions` counts by state, `storages` is how many there are."""
+
+    started_at: str
+    journal: JournalSpan
+    mounts: tuple[MountStatus, ...]
+    conversions: dict[str, int]
+    queues: dict[str, Any]
+    storages: int
+    warnings: list[Any]

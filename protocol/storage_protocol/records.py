@@ -1,0 +1,154 @@
+"""The maps that replies and events carry (SPEC 4): what a client sees of a storage, a run, an acquisition."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from .names import Value
+
+
+class Location(Struct, frozen=True):
+    """Where a folder is: `mp` the mount point as clients name it, `path` below it, `local_path` and `url` on the
+    service's host (None when the mount point is not in its file system)."""
+
+    mp: str
+    path: str
+    local_path: str | None = None
+    url: str | None = None
+
+
+class Warn(Struct, frozen=True):
+    """Something that went wrong without stopping anything. `time` is RFC 3339."""
+
+    what: str
+    message: str
+    time: str
+
+
+class Storage(Struct, frozen=True):
+    """A storage: its state, the arguments of `init_storage`, its producers and its open acquisitions."""
+
+    storage_id: str
+    state: str
+    brg_name: str
+    use_rundb: bool
+    brg_mp: str
+    brg_path: str
+    brg_parent_id: str
+    elog_server: str | None
+    elog_name: str | None
+    stats_names: tuple[str, ...]
+    producers_count: int
+    finish_timeout_s: float | None
+    producer_timeout_s: float | None
+    producers: tuple[str, ...]
+    producers_unnamed: int
+    open_acqs: tuple[str, ...]
+    warnings: tuple[Warn, ...]
+    created_at: str
+
+
+class Run(Struct, frozen=True):
+    """A run. `uid` is new each time that a run of this name is made anew."""
+
+    run_id: str
+    uid: str
+    run_name: str
+    storage_id: str
+    location: Location
+    params: dict[str, Value]
+    created_at: str
+
+
+class CountedMark(Struct, frozen=True):
+    """A mark that filled a place of the finish barrier. `producer` is None where it had no name."""
+
+    producer: str | None
+    ok: bool
+    summary: dict[str, Value]
+    time: str
+
+
+class Acquisition(Struct, frozen=True):
+    """An acquisition. `segment` counts from 1; `expected` and `finished` are marks; `missing` are the expected
+    names that have not marked, `failed` those that marked `ok: false` (None: without a name)."""
+
+    acq_id: str
+    uid: str
+    acq_name: str
+    run_id: str
+    run_name: str
+    storage_id: str
+    segment: int
+    state: str
+    sealed: bool
+    verdict: str | None
+    expected: int
+    finished: int
+    producers: tuple[CountedMark, ...]
+    missing: tuple[str, ...]
+    failed: tuple[str | None, ...]
+    convert_script: str | None
+    conversion: str | None
+    location: Location
+    params: dict[str, Value]
+    started_at: str
+    finished_at: str | None
+    reason: str
+    warnings: tuple[Warn, ...]
+
+
+class Marked(Struct, frozen=True):
+    """The answer to a mark: `counted` is False when it changed nothing."""
+
+    acq_id: str
+    uid: str
+    segment: int
+    state: str
+    finished: int
+    expected: int
+    missing: tuple[str, ...]
+    counted: bool
+
+
+class Node(Struct, frozen=True):
+    """A node of the RunDB. `state`, `verdict`, `segment`, `started_at` and `finished_at` are an acquisition's."""
+
+    id: str
+    uid: str
+    kind: str
+    name: str
+    parent_id: str | None
+    mp: str
+    path: str
+    params: dict[str, Value]
+    created_at: str
+
+
+class AcquisitionNode(Node, frozen=True):
+    """A node of the RunDB that is an acquisition."""
+
+    state: str
+    verdict: str | None
+    segment: int
+    started_at: str
+    finished_at: str | None
+
+
+class Conversion(Struct, frozen=True):
+    """A conversion. `attempt` numbers every start from 1 and never goes back; `progress` is 0 to 1 or None."""
+
+    conversion_id: str
+    acq_id: str
+    uid: str
+    segment: int
+    script: str
+    state: str
+    attempt: int
+    exit_code: int | None
+    progress: float | None
+    log: Location | None
+    queued_at: str
+    started_at: str | None
+    ended_at: str | None
+    reason: str

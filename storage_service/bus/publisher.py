@@ -1,0 +1,66 @@
+"""The events endpoint: a PUB socket, the live tail of the journal, with a heartbeat that says how far it is.
+
+PUB drops in silence what a subscriber does not take: by the heartbeat's `tails`, and `prev_seq` in each event, it
+notices, and `replay_events` is how it mends it (SPEC 6).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import zmq
+
+from storage_protocol.codec import encode_value
+from storage_protocol.events import topic
+
+from .endpoint import HEARTBEAT_MS, bind
+
+# Events that wait for one subscriber in the socket; what comes on top is dropped, and replayed when it asks.
+EVENTS_A_SUBSCRIBER = 50_000
+
+
+class Publisher:
+    """Used by the loop's thread alone."""
+
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], address: str, tails: dict[str, int], last_seq: int
+    ) -> None:
+        self._socket = context.socket(zmq.PUB)
+        self._socket.setsockopt(zmq.SNDHWM, EVENTS_A_SUBSCRIBER)
+        self._socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+        self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3 * HEARTBEAT_MS)
+        self._tails = tails
+        self._last_seq = last_seq
+        try:
+            bind(self._socket, address)
+        except Exception:
+            self._socket.close(linger=0)
+            raise
+
+    def publish(self, where: str, seq: int, body: bytes) -> None:
+        """A durable event, in the order of the journal."""
+        self._tails[where.split("/", 1)[0]] = seq
+        self._last_seq = seq
+        self._socket.send_multipart((where.encode(), body), zmq.DONTWAIT)
+
+    def tell(self, type: str, storage_id: str | None, subject: str | None, time: str, data: Any) -> None:
+        """An event that is not in the journal."""
+        body = {
+            "v": 1,
+            "seq": None,
+            "time": time,
+            "type": type,
+            "storage_id": storage_id,
+            "prev_seq": None,
+            "subject": subject,
+            "data": data,
+        }
+        self._socket.send_multipart((topic(type, storage_id).encode(), encode_value(body)), zmq.DONTWAIT)
+
+    def heartbeat(self, time: str, service: dict[str, str]) -> None:
+        """`service`: what every heartbeat tells of the service. Sent after every event up to `last_seq`."""
+        data = {**service, "last_seq": self._last_seq, "tails": self._tails}
+        self.tell("service.heartbeat", None, None, time, data)
+
+    def close(self, linger_ms: int) -> None:
+        self._socket.close(linger=linger_ms)

@@ -1,0 +1,339 @@
+"""The configuration: storage.toml, the environment and the command line, read into one frozen value.
+
+1. A key is taken from the first that names it: command line, environment, file, default. A table whose keys are
+   free text (`mounts`, `conversion.env`) is one key, and is taken whole.
+2. Every key is known and every value is right, or ConfigError says in one sentence which is not and what would be.
+3. What this version cannot do yet is refused, never accepted and ignored.
+4. Reading creates nothing, and looks at nothing but the file: whether a folder is there is found out by its door.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from storage_protocol.limits import Limits
+from storage_service.config_rules import ENTRY_RULES, RULES, TRASH_KEEP_DAYS, is_local, rooted
+
+FILE = "storage.toml"
+"""Looked for in the working directory when no file is named."""
+
+VARIABLE = "STORAGE_SERVICE__"
+"""What the environment's variables begin with: STORAGE_SERVICE__CONVERSION__TIMEOUT_S is conversion.timeout_s."""
+
+YEAR_S = 366 * 86_400
+
+Count = Annotated[int, Meta(ge=1)]
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. The message is one sentence: the key, its value, what would be right."""
+
+
+class Endpoints(Struct, frozen=True, forbid_unknown_fields=True):
+    commands: str = "tcp://127.0.0.1:5570"
+    """ZeroMQ address of the ROUTER that takes commands: tcp://ADDRESS:PORT or ipc://PATH, the path absolute."""
+
+    events: str = "tcp://127.0.0.1:5571"
+    """ZeroMQ address of the PUB that sends events; as `commands`."""
+
+    insecure: bool = False
+    """Whether an endpoint may be reached from other hosts, although nothing is encrypted and nobody is asked who
+    they are."""
+
+
+class Conversion(Struct, frozen=True, forbid_unknown_fields=True):
+    scripts_dir: Path = Path("conversions")
+    """The folder, absolute, below which every conversion script lies."""
+
+    max_parallel: Count = 2
+    """How many conversions run at the same time."""
+
+    timeout_s: Annotated[float, Meta(gt=0, le=YEAR_S)] = 3600.0
+    """Seconds that one attempt may take; then it is ended and has failed."""
+
+    max_attempts: Count = 1
+    """How often a conversion is started before it has failed. An attempt that the service ended does not count."""
+
+    retry_backoff_s: Annotated[float, Meta(ge=0, le=300)] = 2.0
+    """Seconds before the second attempt; twice as many before each further one, up to 300."""
+
+    max_interruptions: Count = 20
+    """How many attempts in a row the service may have ended itself before the conversion has failed."""
+
+    grace_s: Annotated[float, Meta(ge=0, le=3600)] = 5.0
+    """Seconds between TERM and KILL when a conversion is ended."""
+
+    log_bytes: Annotated[int, Meta(ge=4096)] = 16 << 20
+    """Bytes of a script's output that are kept in the log of one attempt; the rest is dropped."""
+
+    env: dict[str, str] = {}
+    """Variables added to the environment of every script: name to value."""
+
+
+class Journal(Struct, frozen=True, forbid_unknown_fields=True):
+    keep_days: int = 0
+    """Days for which events are kept; 0 is for ever, which is all that this version can do."""
+
+    keys_keep_days: Annotated[int, Meta(ge=1, le=3650)] = 7
+    """Days for which an idempotency key is remembered, at least; `describe` reports them as `key_days`."""
+
+
+class Trash(Struct, frozen=True, forbid_unknown_fields=True):
+    keep_days: int = TRASH_KEEP_DAYS
+    """Days after which a later version deletes what was set aside. This version never empties the trash and takes
+    no other number."""
+
+
+class Config(Struct, frozen=True, forbid_unknown_fields=True):
+    """What `load` returns. Every path in it is absolute; none was looked at."""
+
+    state_dir: Path = Path("var")
+    """The folder of the database and of the lock, on a local file system."""
+
+    database: str = "sqlite:///storage.db"
+    """sqlite:///NAME, a file in `state_dir`; see `database_path`."""
+
+    endpoints: Endpoints = Endpoints()
+    """Where clients reach the service."""
+
+    mounts: dict[str, Path] = field(default_factory=lambda: {"file:///": Path("data")})
+    """Mount point as clients name it, to the folder where this host reaches it."""
+
+    conversion: Conversion = Conversion()
+    """How conversion scripts are run."""
+
+    journal: Journal = Journal()
+    """How long events and keys are kept."""
+
+    trash: Trash = Trash()
+    """How long what `remove` has set aside is kept."""
+
+    limits: Limits = Limits()
+    """Limits of messages and values. They can be lowered, and `frame_bytes` raised; `key_days` is
+    `journal.keys_keep_days`."""
+
+    warnings: tuple[str, ...] = ()
+    """Sentences to be logged at every start: what is allowed but should be known."""
+
+    @property
+    def database_path(self) -> Path:
+        """The database's file."""
+        return self.state_dir / self.database.removeprefix("sqlite:///")
+
+
+# Least and most. The protocol's numbers are the most, but for a frame, which may be as large as a message. The
+# protocol's own commands need 5 levels, and maps of more than 32 entries.
+LIMITS = {
+    "frame_bytes": (1024, 8 << 20),
+    "message_bytes": (1024, 8 << 20),
+    "frames_per_message": (1, 1024),
+    "depth": (5, 16),
+    "value_bytes": (256, 64 << 10),
+    "params": (64, 1024),
+    "params_bytes": (256, 256 << 10),
+}
+
+
+class _Given(NamedTuple):
+    """A value as it was given. `origin` begins the sentence about it; in a `text` numbers and tables are spelt."""
+
+    value: Any
+    origin: str
+    text: bool
+
+
+def load(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, str]) -> Config:
+    """The configuration from the file `path`, `environ` and `overrides` (of the command line: dotted key to text).
+
+    Without `path` it is storage.toml in the working directory, if there is one. Relative paths, wherever they are
+    given, start at the file's folder, or at the working directory when there is no file.
+
+    Raises ConfigError when the file cannot be read, or for the first key that is unknown or whose value is wrong.
+    """
+    if path is None and os.path.lexists(FILE):
+        path = Path(FILE)
+    base = path.absolute().parent if path else Path.cwd()
+    given = dict(_flat(_DEFAULTS, "", ""))
+    if path:
+        given.update(_flat(_parsed(path), "", f"{path}: "))
+    given.update(_from_environment(environ))
+    given.update(_from_command_line(overrides))
+    values: dict[str, Any] = {}
+    for key, each in given.items():
+        _place(values, key, _entries(key, each, base) if key in ENTRY_RULES else _read(key, each, base))
+    values["limits"]["key_days"] = values["journal"]["keys_keep_days"]
+    return _agreeing(msgspec.convert(values, Config, dec_hook=lambda kind, text: kind(text)), given)
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_bytes().decode())
+    except OSError as error:
+        raise ConfigError(f"{path}: the configuration cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: it is not TOML: byte {error.start} is not UTF-8.") from error
+    except (ValueError, RecursionError) as error:  # also of a number that has too many digits
+        raise ConfigError(f"{path}: it is not TOML: {error}.") from error
+
+
+def _flat(table: dict[str, Any], prefix: str, origin: str) -> Iterator[tuple[str, _Given]]:
+    for name, value in table.items():
+        key = prefix + _quoted(name)
+        if key in KEYS:
+            yield key, _Given(value, origin, text=False)
+        elif key not in _TABLES:
+            raise ConfigError(
+                f"{origin}{key} is not a known key; the nearest is {_nearest(key, [*KEYS, *_TABLES])}."
+            )
+        elif not isinstance(value, dict):
+            raise _wrong(key, _Given(value, origin, text=False), "it must be a table")
+        else:
+            yield from _flat(value, f"{key}.", origin)
+
+
+def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, _Given]]:
+    variables = {VARIABLE + key.upper().replace(".", "__"): key for key in KEYS}
+    for name, value in environ.items():
+        if name in variables:
+            yield variables[name], _Given(value, f"{name}: ", text=True)
+        elif name.startswith(VARIABLE):
+            raise ConfigError(f"{name} is not a known variable; the nearest is {_nearest(name, [*variables])}.")
+
+
+def _from_command_line(overrides: Mapping[str, str]) -> Iterator[tuple[str, _Given]]:
+    for key, value in overrides.items():
+        if key not in KEYS:
+            raise ConfigError(f"command line: {key} is not a known key; the nearest is {_nearest(key, [*KEYS])}.")
+        yield key, _Given(value, "command line: ", text=True)
+
+
+def _read(key: str, given: _Given, base: Path) -> Any:
+    """The value of a key, of its type, in its range and by its rule."""
+    kind = KEYS[key]
+    try:
+        value = msgspec.convert(given.value, str if kind is Path else kind, strict=not given.text)
+    except msgspec.ValidationError as error:
+        raise _wrong(key, given, f"it must be {_words(kind)}") from error
+    if key in ("endpoints.commands", "endpoints.events"):
+        value = rooted(value, base)
+    if wrong := RULES[key](value) if key in RULES else None:
+        raise _wrong(key, given, wrong)
+    return str(base / value) if kind is Path else value
+
+
+def _entries(key: str, given: _Given, base: Path) -> dict[str, str]:
+    """The value of a table whose keys are free text."""
+    table = given.value
+    if given.text:
+        try:
+            table = msgspec.json.decode(table)
+        except (ValueError, RecursionError):  # msgspec's own errors are ValueErrors
+            table = None
+    if not isinstance(table, dict):
+        example = '{"file:///": "/data"}' if key == "mounts" else '{"NAME": "text"}'
+        raise _wrong(
+            key, given, f"it must be one JSON object like {example}" if given.text else "it must be a table"
+        )
+    for name, value in table.items():
+        if wrong := ENTRY_RULES[key](name, value):
+            raise _wrong(f"{key}.{_quoted(name)}", given._replace(value=value), wrong)
+    return {name: str(base / value) for name, value in table.items()} if key == "mounts" else table
+
+
+def _agreeing(config: Config, given: dict[str, _Given]) -> Config:
+    """The configuration with its warnings. Raises ConfigError when its keys do not go together."""
+    endpoints, limits = config.endpoints, config.limits
+    if endpoints.commands == endpoints.events:
+        raise _wrong("endpoints.events", given["endpoints.events"], "it must not be that of endpoints.commands")
+    if limits.frame_bytes > limits.message_bytes:
+        most = f"it must be at most limits.message_bytes, {limits.message_bytes}"
+        raise _wrong("limits.frame_bytes", given["limits.frame_bytes"], most)
+    warnings = []
+    for key, (address, who) in {
+        "endpoints.commands": (endpoints.commands, "give any command"),
+        "endpoints.events": (endpoints.events, "read every event"),
+    }.items():
+        if is_local(address):
+            continue
+        if not endpoints.insecure:
+            raise _wrong(
+                key,
+                given[key],
+                "nothing is encrypted, so it must be a loopback address or ipc://PATH "
+                "unless endpoints.insecure = true says that other hosts may reach it",
+            )
+        warnings.append(f"{key} is {address}, without encryption: whoever reaches that address can {who}.")
+    return msgspec.structs.replace(config, warnings=tuple(warnings))
+
+
+def _place(values: dict[str, Any], key: str, value: Any) -> None:
+    *tables, name = key.split(".")
+    for table in tables:
+        values = values.setdefault(table, {})
+    values[name] = value
+
+
+def _keys(struct: type[Struct], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for each in msgspec.structs.fields(struct):
+        if each.type is Limits:
+            yield from (
+                (f"limits.{name}", Annotated[int, Meta(ge=le[0], le=le[1])]) for name, le in LIMITS.items()
+            )
+        elif isinstance(each.type, type) and issubclass(each.type, Struct):
+            yield from _keys(each.type, f"{each.name}.")
+        elif each.name != "warnings":
+            yield prefix + each.name, each.type
+
+
+KEYS: dict[str, Any] = dict(_keys(Config))
+"""Every key that can be set, dotted, and its type."""
+
+_TABLES = {key.partition(".")[0] for key in KEYS if "." in key}
+_DEFAULTS: dict[str, Any] = msgspec.to_builtins(Config(), enc_hook=str)
+del _DEFAULTS["warnings"], _DEFAULTS["limits"]["key_days"]
+
+
+def _words(kind: Any) -> str:
+    """A type in words: what would be right."""
+    if kind is bool or kind is Path:
+        return "true or false" if kind is bool else "the path of a folder"
+    info = msgspec.inspect.type_info(kind)
+    if not isinstance(info, msgspec.inspect.IntType | msgspec.inspect.FloatType):
+        return "a text"
+    noun = "an int" if isinstance(info, msgspec.inspect.IntType) else "a number"
+    bounds = [
+        f"{word} {bound}"
+        for word, bound in (("above", info.gt), ("of at least", info.ge), ("at most", info.le))
+        if bound is not None
+    ]
+    return f"{noun} {' and '.join(bounds)}" if bounds else noun
+
+
+def _wrong(key: str, given: _Given, right: str) -> ConfigError:
+    """The sentence about a value, without what may be secret: scripts' variables, options, an address's login."""
+    if isinstance(given.value, dict):
+        shown = "a table"
+    elif key.startswith("conversion.env") or (given.text and key in ENTRY_RULES):
+        shown = "not usable"
+    else:
+        shown = re.sub(r"(?<=://).*(?=@)", "***", repr(given.value))
+    if len(shown) > 120:
+        shown = f"{shown[:120]}..."
+    return ConfigError(f"{given.origin}{key} is {shown}; {right}.")
+
+
+def _nearest(key: str, known: list[str]) -> str:
+    return get_close_matches(key, known, n=1, cutoff=0.0)[0]
+
+
+def _quoted(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else msgspec.json.encode(name).decode()

@@ -1,0 +1,119 @@
+"""What the values of the configuration may be, beyond type and range. Each rule returns what is wrong, or None."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from storage_protocol import names
+
+TRASH_KEEP_DAYS = 7
+
+_IPC_PATH_BYTES = 107  # the most that the address of a Unix domain socket has room for on Linux
+_TCP = re.compile(r"tcp://(\*|[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+(?:%[^\]]+)?\]):([0-9]{1,5})")
+
+# SPEC 4.5: what a script finds in its environment.
+_GIVEN_TO_SCRIPTS = {
+    "STORAGE_ID",
+    "ACQ_ID",
+    "ACQ_UID",
+    "ACQ_NAME",
+    "RUN_ID",
+    "RUN_NAME",
+    "ACQ_DIR",
+    "ACQ_URL",
+    "ACQ_SEGMENT",
+    "ACQ_VERDICT",
+    "ACQ_MISSING",
+    "ACQ_METADATA",
+    "CONVERSION_ATTEMPT",
+}
+
+
+def folder(text: str) -> str | None:
+    return None if text and "\0" not in text else "it must be the path of a folder"
+
+
+def database(text: str) -> str | None:
+    if re.fullmatch(r"sqlite:///[A-Za-z0-9][A-Za-z0-9._-]{0,127}", text):
+        return None
+    return "it must be sqlite:///NAME, where NAME is a file's name in state_dir without a folder"
+
+
+def endpoint(address: str) -> str | None:
+    """An address to bind; of an ipc:// the path is absolute already, see `rooted`."""
+    if address.startswith("ipc://") and len(address) > len("ipc://"):
+        size = len(os.fsencode(address.removeprefix("ipc://")))
+        if size <= _IPC_PATH_BYTES and address.isprintable():
+            return None
+        return f"its absolute path must be printable and at most {_IPC_PATH_BYTES} bytes, and has {size}"
+    tcp = _TCP.fullmatch(address)
+    # ZeroMQ takes a port of 70000 for one of 4464. A port that it chooses itself nobody could be told of.
+    if tcp and 1 <= int(tcp[2]) <= 65_535:
+        return None
+    return "it must be tcp://ADDRESS:PORT with a port of 1 to 65535, or ipc://PATH"
+
+
+def journal_keep_days(days: int) -> str | None:
+    return "this version keeps events for ever, so it must be 0" if days else None
+
+
+def trash_keep_days(days: int) -> str | None:
+    if days == TRASH_KEEP_DAYS:
+        return None
+    return f"this version never empties the trash; leave it out or at {TRASH_KEEP_DAYS}, which has no effect yet"
+
+
+RULES: dict[str, Callable[[Any], str | None]] = {
+    "state_dir": folder,
+    "database": database,
+    "endpoints.commands": endpoint,
+    "endpoints.events": endpoint,
+    "conversion.scripts_dir": folder,
+    "journal.keep_days": journal_keep_days,
+    "trash.keep_days": trash_keep_days,
+}
+"""By key; the value has its type and is in its range."""
+
+
+def mount(name: str, value: object) -> str | None:
+    if isinstance(value, dict) or name.lower().startswith(("s3://", "sftp://")):
+        return "this version reaches only mount points that are folders of this host, given by the folder's path"
+    if wrong := names.mount_point(name):
+        return f"of the name of a mount point, {wrong}"
+    return folder(value) if isinstance(value, str) else "it must be the path of a folder"
+
+
+def variable(name: str, value: object) -> str | None:
+    if not name or "=" in name or "\0" in name:
+        return "the name of a variable must be a text without ="
+    if name in _GIVEN_TO_SCRIPTS or name.startswith("STORAGE_CONVERSION_"):
+        return "the service gives every script a value of its own for it, so it must be left out"
+    return None if isinstance(value, str) and "\0" not in value else "it must be a text"
+
+
+ENTRY_RULES: dict[str, Callable[[str, object], str | None]] = {"mounts": mount, "conversion.env": variable}
+"""For each entry of the tables whose keys are free text; the value is as it was given."""
+
+
+def rooted(address: str, base: Path) -> str:
+    """The address with the path of an ipc:// made absolute; one that begins with @ is a name and no path."""
+    path = address.removeprefix("ipc://")
+    if path == address or not path or path.startswith("@"):
+        return address
+    return f"ipc://{base / path}"
+
+
+def is_local(address: str) -> bool:
+    """Whether an endpoint can be reached from this host only."""
+    tcp = _TCP.fullmatch(address)
+    if not tcp or tcp[1] in ("localhost", "lo"):
+        return True
+    try:
+        return ip_address(tcp[1].strip("[]")).is_loopback
+    except ValueError:  # *, the name of a network interface or of a host
+        return False

@@ -1,0 +1,83 @@
+"""What is asked of the store: queries, when their turn has come, and records that a decision needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from storage_protocol import codec, commands
+
+from ..rules import decide
+from ..rules.decision import Moment
+from ..rules.state import Key, State
+from .keyring import Keyring
+from .messages import Ticket
+from .out import Out
+from .replies import Replies
+from .residents import Residents
+from .transactions import Transactions
+
+
+class Asking:
+    def __init__(
+        self,
+        state: State,
+        out: Out,
+        keyring: Keyring,
+        residents: Residents,
+        transactions: Transactions,
+        replies: Replies,
+        describe: bytes,
+    ) -> None:
+        self._state = state
+        self._out = out
+        self._keyring = keyring
+        self._residents = residents
+        self._transactions = transactions
+        self._replies = replies
+        self._describe = describe
+
+    def query(self, ticket: Ticket, moment: Moment) -> bool:
+        """Answer a query, or set it to work as soon as all that its peer did before is durable. False: it waits."""
+        command = ticket.request.command
+        if type(command) is commands.Ping:
+            self._replies.now(ticket, codec.encode_value({"time": moment.time}))
+            return True
+        if type(command) is commands.Describe:
+            self._replies.now(ticket, self._describe)
+            return True
+        if self._transactions.may_ask(ticket.message.peer):
+            ticket.running = True
+            self._out.queries.append((ticket, command))
+        return False
+
+    def has(self, needed: list[Key]) -> bool:
+        """Whether all these records are in memory; what is not is asked for."""
+        self.records(needed)
+        return all(map(self._state.has, needed))
+
+    def records(self, keys: Iterable[Key]) -> None:
+        self._out.look_ups += self._residents.to_ask(keys)
+
+    def key(self, key: str) -> None:
+        """Ask whether an idempotency key came before, where only the database can tell."""
+        if self._keyring.must_look_up(key) and self._keyring.asking(key):
+            self._out.look_ups.append(("key", key))
+
+    def ahead(self, ticket: Ticket) -> None:
+        """Ask already now for what a waiting command will need, but for what may change until its turn."""
+        request = ticket.request
+        if not request.mutating:
+            return
+        needed = decide.needs(self._state, request.command)
+        self.records(key for key in needed if key[0] not in ("nested", "acqs_of"))
+        if request.key is not None and request.key not in self._keyring.at_work:
+            self.key(request.key)
+
+    def looked_up(self, found: Iterable[tuple[Key, Any]]) -> None:
+        """What the store has of what was asked for."""
+        for key, record in found:
+            if key[0] == "key":
+                self._keyring.looked_up(key[1], record)
+            else:
+                self._residents.looked_up(key, record)

@@ -1,0 +1,177 @@
+"""What is decided and not yet durable: the rows of one transaction, and how to take it all back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from storage_protocol.errors import Refusal
+from storage_protocol.events import topic
+from storage_protocol.names import Value
+
+from ..rules import facts, render
+from ..rules.decision import Intent
+from ..rules.evolve import evolve
+from ..rules.facts import Event
+from ..rules.state import Key, Record, State
+from .messages import Ticket
+
+_encode = msgspec.msgpack.Encoder().encode
+_MISSING: Any = object()
+
+# The facts that their event's public data tell whole: the journal does not keep them twice.
+SELF_TELLING = (facts.AcqParamSet, facts.RunParamSet, facts.ProducerFinished, facts.AcqSealed)
+
+
+class JournalRow(Struct, frozen=True):
+    """An event as the journal keeps it: `body` is what is published, `fact` what the public body leaves out."""
+
+    seq: int
+    topic: str
+    subject: str
+    body: bytes
+    fact: bytes | None
+
+
+class StoredIntent(Struct, frozen=True):
+    """An intent with what a restart needs to go on: the key that waits for it, and the command's fingerprint."""
+
+    intent_id: str
+    intent: Intent
+    key: str | None = None
+    fingerprint: bytes = b""
+
+
+class Journal:
+    """The tail of the journal: the newest seq, and the newest of each topic."""
+
+    def __init__(self, last_seq: int = 0, by_topic: dict[str, int] | None = None) -> None:
+        self.last_seq = last_seq
+        self.by_topic = by_topic or {}
+
+
+class Batch:
+    """The commands that share one transaction.
+
+    rows     journal rows, in order
+    records  the records that changed, None where one is gone
+    wiped    nodes whose parameters go before the new ones are written
+    params   (node id, name) to the value that was set last
+    searched nodes whose parameters become searchable (True) or are no longer (False): runs always are,
+             acquisitions when they are finished; run_params: single parameters of runs that were set
+    keys     (key, fingerprint, result)
+    intents  open ones by id; None: carried out
+    replies  (ticket, its result as msgpack, or a refusal), sent when the batch is durable
+    """
+
+    def __init__(self, number: int, state: State, journal: Journal) -> None:
+        self.number = number
+        self.rows: list[JournalRow] = []
+        self.records: dict[Key, Record | None] = {}
+        self.wiped: set[str] = set()
+        self.params: dict[tuple[str, str], Value] = {}
+        self.searched: dict[str, bool] = {}
+        self.run_params: set[tuple[str, str]] = set()
+        self.keys: list[tuple[str, bytes, bytes]] = []
+        self.intents: dict[str, StoredIntent | None] = {}
+        self.replies: list[tuple[Ticket, bytes | Refusal]] = []
+        self.expire_keys_before: float | None = None
+        self.newest_key_ms = 0
+        self._state = state
+        self._journal = journal
+        self._records_before: dict[Key, Any] = {}
+        self._topics_before: dict[str, int] = {}
+        self._seq_before = journal.last_seq
+
+    @property
+    def writes(self) -> bool:
+        """Whether there is anything to commit."""
+        return bool(self.rows or self.keys or self.intents or self.expire_keys_before is not None)
+
+    def apply(self, event: Event, time: str) -> None:
+        """Make the event true in memory, and write it into the transaction."""
+        fact, state = event.fact, self._state
+        goes = isinstance(fact, facts.AcqRemoved | facts.RunRemoved | facts.StorageDeinitialized)
+        data = render.event_data(state, event) if goes else None
+        is_param = type(fact) is facts.AcqParamSet or type(fact) is facts.RunParamSet
+        for key, record in evolve(state, event, time):
+            if key not in self._records_before:
+                self._records_before[key] = state.records.get(key, _MISSING)
+            if record is None and key[0] == "storage":
+                state.records.pop(key, None)
+            else:
+                state.records[key] = record
+            if not is_param:
+                self.records[key] = record
+        self._note_params(fact)
+        self._journal_row(event, data if goes else render.event_data(state, event), time)
+
+    def _note_params(self, fact: facts.AnyFact) -> None:
+        match fact:
+            case facts.AcqParamSet():
+                self.params[fact.acq_id, fact.param] = fact.value
+            case facts.RunParamSet():
+                self.params[fact.run_id, fact.param] = fact.value
+                self.run_params.add((fact.run_id, fact.param))
+            case facts.AcqFinished() | facts.AcqAborted():
+                self.searched[fact.acq_id] = True
+            case facts.AcqStarted():
+                self.searched[fact.acq.node_id] = False
+                self.params.update({(fact.acq.node_id, name): value for name, value in fact.acq.params.items()})
+            case facts.RunCreated():
+                self.searched[fact.run.node_id] = True
+                self.params.update({(fact.run.node_id, name): value for name, value in fact.run.params.items()})
+            case facts.AcqRemoved():
+                self._wipe(fact.acq_id)
+            case facts.RunRemoved():
+                self._wipe(fact.run_id)
+
+    def _wipe(self, node_id: str) -> None:
+        self.wiped.add(node_id)
+        self.searched.pop(node_id, None)
+        self.run_params = {place for place in self.run_params if place[0] != node_id}
+        for place in [place for place in self.params if place[0] == node_id]:
+            del self.params[place]
+
+    def _journal_row(self, event: Event, data: Any, time: str) -> None:
+        journal, fact = self._journal, event.fact
+        where = topic(fact.TYPE, event.storage_id)
+        seq = journal.last_seq + 1
+        before = journal.by_topic.get(where, 0)
+        self._topics_before.setdefault(where, before)
+        body = _encode(
+            {
+                "v": 1,
+                "seq": seq,
+                "time": time,
+                "type": fact.TYPE,
+                "storage_id": event.storage_id,
+                "prev_seq": before,
+                "subject": event.subject,
+                "data": data,
+            }
+        )
+        kept = None if isinstance(fact, SELF_TELLING) else _encode(fact)
+        self.rows.append(JournalRow(seq, where, event.subject, body, kept))
+        journal.last_seq = seq
+        journal.by_topic[where] = seq
+
+    def undo(self) -> None:
+        """Take everything back, as if it had never been decided. The newest batch is undone first."""
+        for key, record in self._records_before.items():
+            if record is _MISSING:
+                self._state.records.pop(key, None)
+            else:
+                self._state.records[key] = record
+        for where, seq in self._topics_before.items():
+            if seq:
+                self._journal.by_topic[where] = seq
+            else:
+                self._journal.by_topic.pop(where, None)
+        self._journal.last_seq = self._seq_before
+
+    def topics(self) -> dict[str, int]:
+        """The newest seq of each topic that this batch tells something of."""
+        return {row.topic: row.seq for row in self.rows}

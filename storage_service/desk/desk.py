@@ -1,0 +1,410 @@
+"""The path of a command, without a socket, a thread or a clock.
+
+    take(messages, now)      what arrived; what can be decided is decided into the open batch
+    cut()                    the open batch, to be committed; commands go on being decided into the next one
+    committed(batch, now)    it is on the disk: its replies may go, its events be published, its work begin
+    rolled_back(batch, ...)  it is not, for certain: everything decided since is taken back and refused
+    outcome, ended           a door did its work, a script is over
+    looked_up, answered      records that were not in memory, the result of a query
+    tick(now)                time passed
+
+After each of them `out` says what the shell has to do. The desk decides every command on the newest state, be it
+durable or not, and lets nobody hear of it before it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from msgspec import Struct
+
+from storage_protocol import codec, errors
+from storage_protocol.codec import Rejected
+from storage_protocol.errors import Refusal
+from storage_protocol.limits import Limits
+from storage_protocol.times import to_wire
+
+from ..rules import decide, render
+from ..rules.conversions import Policy
+from ..rules.decision import Accepted, Answer, Intended, Moment, Waits
+from ..rules.scope import Scope, scope_of
+from ..rules.state import Key, Places, State
+from ..rules.work import Ended
+from .asking import Asking
+from .batch import Batch, Journal, StoredIntent
+from .keyring import AtWork, Keyring, Remembered, fingerprint
+from .messages import Message, Ticket
+from .out import Out
+from .peers import Peers
+from .replies import Replies
+from .residents import Residents
+from .transactions import Transactions
+from .work import Work
+from .works import Timers
+
+SEAL_WAIT_S = 5.0
+MAX_WAITING = 20_000
+_STORED = codec.encode_value({"stored": True})
+
+
+class Now(Struct, frozen=True):
+    """`wall`: seconds since 1970, for what is told. `mono`: seconds of a clock that never jumps, for waits."""
+
+    wall: float
+    mono: float
+
+
+class Desk:
+    def __init__(
+        self,
+        *,
+        places: Places,
+        limits: Limits,
+        policy: Policy,
+        max_parallel: int,
+        keys_keep_s: float,
+        keyring: Keyring,
+        journal: Journal,
+        describe: bytes,
+        fresh: Callable[[], str],
+        defect: Callable[[str, Exception], None],
+    ) -> None:
+        self.state = State(places)
+        self.limits = limits
+        self.journal = journal
+        self.keyring = keyring
+        self.timers = Timers()
+        self.out = Out()
+        self.work = Work(self, policy, max_parallel)
+        self.fresh = fresh
+        self._defect = defect
+        self._keys_keep_s = keys_keep_s
+        self._peers = Peers()
+        self._residents = Residents(self.state)
+        self._transactions = Transactions(self.state, journal)
+        self.replies = Replies(self.out, self._peers, self._transactions, keyring)
+        self.asking = Asking(
+            self.state, self.out, keyring, self._residents, self._transactions, self.replies, describe
+        )
+        self._scopes: dict[str, Scope] = {}
+        self._expire_due = 0.0
+        self._ends_again: list[Any] = []
+
+    # What arrives
+
+    def take(self, messages: Iterable[tuple[Message, list[Any]]], now: Now) -> None:
+        """Command messages, each with its decoded commands in order (see `open_message`)."""
+        moment = self._moment(now)
+        for message, requests in messages:
+            tickets = []
+            for index, request in enumerate(requests):
+                if type(request) is Rejected:
+                    self.replies.frame(message, index, codec.encode_refusal(request.id, request.refusal))
+                else:
+                    tickets.append(Ticket(message, index, request))
+            self._begin(message, tickets, moment)
+        self.work.attempts.pump(moment)
+
+    def _begin(self, message: Message, tickets: list[Ticket], moment: Moment) -> None:
+        """Decide what can be decided at once; the rest of the message waits."""
+        done = 0
+        if not self._peers.waits(message.peer):
+            for ticket in tickets:
+                if not self._attempt(ticket, moment):
+                    break
+                done += 1
+        rest = tickets[done:]
+        if self._peers.count + len(rest) > MAX_WAITING:
+            kept = sum(ticket.running for ticket in rest[:1])
+            self._overloaded(rest[kept:])
+            rest = rest[:kept]
+        if rest:
+            message.order = [ticket.index for ticket in rest]
+            message.next = message.order[0]
+            for ticket in rest:
+                self.asking.ahead(ticket)
+                self._peers.add(ticket)
+            self._advance(message.peer, moment)
+
+    def _overloaded(self, tickets: list[Ticket]) -> None:
+        message = f"{MAX_WAITING} commands wait already; nothing was changed. Try again in a second."
+        for ticket in tickets:
+            refusal = errors.overloaded(1.0, message)
+            self.replies.frame(ticket.message, ticket.index, codec.encode_refusal(ticket.request.id, refusal))
+
+    def _advance(self, peer: bytes, moment: Moment) -> None:
+        def attempt(ticket: Ticket) -> bool:
+            done = self._attempt(ticket, moment)
+            if done:
+                self.replies.passed(ticket)
+            return done
+
+        self._peers.advance(peer, attempt)
+
+    def _go_on(self, moment: Moment) -> None:
+        """Something changed: what waited may have its turn, and conversions may start."""
+        for peer in self._peers.peers():
+            self._advance(peer, moment)
+        self.work.attempts.pump(moment)
+
+    # One command
+
+    def _attempt(self, ticket: Ticket, moment: Moment) -> bool:
+        """Decide a command, or set a query to work. False: it has to wait, or is at work."""
+        request = ticket.request
+        if not request.mutating:
+            return self.asking.query(ticket, moment)
+        key = request.key
+        if key is not None and (told := self._repeated(ticket, key)) is not None:
+            return told
+        command = request.command
+        scope = scope_of(self.state, command)
+        for id, held in self._scopes.items():
+            if held.collides(scope):
+                why = self.work.stalled(id)
+                if why is not None:
+                    self._refuse(ticket, why)
+                return why is not None
+        if not self.asking.has(decide.needs(self.state, command)):
+            return False
+        try:
+            decision = decide.decide(self.state, command, moment, self.limits)
+        except Exception as error:  # noqa: BLE001  a defect in a rule must not end the service, nor lose the reply
+            decision = self.defect(error)
+        finally:
+            self._residents.forget_transient()
+        return self._decided(ticket, decision, scope, moment)
+
+    def _decided(self, ticket: Ticket, decision: Any, scope: Scope, moment: Moment) -> bool:
+        if type(decision) is Accepted:
+            self._accept(ticket, decision, moment)
+            return True
+        elif type(decision) is Intended:
+            self.apply(decision.events, moment)
+            self._intend(ticket, decision, scope)
+            return not ticket.running
+        elif type(decision) is Waits:
+            return self._wait_for_seal(ticket, decision, moment)
+        self._refuse(ticket, decision)
+        return True
+
+    def _accept(self, ticket: Ticket, decision: Accepted, moment: Moment) -> None:
+        self.apply(decision.events, moment)
+        result = self.answer(decision.answer)
+        key = ticket.request.key
+        if key is not None:
+            self.remember(key, ticket.fingerprint, result)
+            self.keyring.at_work[key] = AtWork(ticket.fingerprint)
+        self.replies.when_durable(ticket, result)
+
+    def _intend(self, ticket: Ticket, decision: Intended, scope: Scope) -> None:
+        """The command goes to a door; its ticket waits, its scope is held, its key is at work."""
+        key = ticket.request.key
+        stored = StoredIntent(self.fresh(), decision.intent, key, ticket.fingerprint)
+        if key is not None:
+            self.keyring.at_work[key] = AtWork(ticket.fingerprint)
+        if self.work.is_told_at_once(decision.intent):
+            result = self.answer(Answer("conversion", decision.intent.conversion_id))  # type: ignore[union-attr]
+            if key is not None:
+                self.remember(key, ticket.fingerprint, result)
+            self.work.intended(stored, None)
+            self.replies.when_durable(ticket, result)
+        else:
+            ticket.running = True
+            self._scopes[stored.intent_id] = scope
+            self.work.intended(stored, ticket)
+            self._transactions.follow(ticket.message.peer)
+
+    def _wait_for_seal(self, ticket: Ticket, waits: Waits, moment: Moment) -> bool:
+        if ticket.deadline is None:
+            ticket.deadline = moment.mono + SEAL_WAIT_S
+            self.timers.at(ticket.deadline, lambda: None)
+        elif moment.mono >= ticket.deadline:
+            message = f"The acquisition {waits.acq_id} is still being sealed after {SEAL_WAIT_S:g} s; try again."
+            self._refuse(ticket, errors.unavailable("sealing", message))
+            return True
+        return False
+
+    # Keys
+
+    def _repeated(self, ticket: Ticket, key: str) -> bool | None:
+        """What becomes of a command whose key came before; None when it is the first."""
+        if not ticket.fingerprint:
+            ticket.fingerprint = fingerprint(ticket.request.command)
+        before = self.keyring.before(key, ticket.fingerprint)
+        if before is None:
+            return None
+        if isinstance(before, AtWork):
+            ticket.running = True
+            before.repeats.append(ticket)
+            return False
+        if isinstance(before, Remembered):
+            # It is durable already, and waits for no batch.
+            self.keyring.done(key)
+            self.replies.now(ticket, before.result)
+            return True
+        if isinstance(before, Refusal):
+            self._refuse(ticket, before)
+            return True
+        self.asking.key(key)
+        return False
+
+    def remember(self, key: str, print_: bytes, result: bytes) -> None:
+        """The reply goes into the transaction of its effect."""
+        self.batch.keys.append((key, print_, result))
+        self.keyring.written(key)
+        self.batch.newest_key_ms = self.keyring.newest_ms
+
+    # Queries
+
+    def answered(self, ticket: Ticket, result: bytes | Refusal, now: Now) -> None:
+        """A query's result, as msgpack, or why there is none."""
+        self.replies.now(ticket, result)
+        self._advance(ticket.message.peer, self._moment(now))
+
+    # Records that are not in memory
+
+    def looked_up(self, found: Iterable[tuple[Key, Any]], now: Now) -> None:
+        """What the store has of the keys that were asked for."""
+        self.asking.looked_up(found)
+        moment = self._moment(now)
+        self.work.advance(moment)
+        self._go_on(moment)
+        self._residents.forget_transient()
+
+    # The transaction
+
+    def apply(self, events: Iterable[Any], moment: Moment) -> None:
+        """Make events true, in the open batch."""
+        for event in events:
+            self.batch.apply(event, moment.time)
+            self.work.follow(event)
+
+    @property
+    def batch(self) -> Batch:
+        """The open batch."""
+        return self._transactions.open
+
+    def cut(self) -> Batch | None:
+        """Close the open batch, to be committed. None when one is out already, or there is nothing to commit."""
+        return self._transactions.cut()
+
+    def committed(self, batch: Batch, now: Now, forgotten_ms: int = 0) -> None:
+        """The batch is durable."""
+        self._transactions.committed(batch)
+        self.keyring.forgotten_ms = max(self.keyring.forgotten_ms, forgotten_ms)
+        self.out.events += batch.rows
+        for ticket, result in batch.replies:
+            self.replies.now(ticket, result)
+        for key, _, result in batch.keys:
+            self.keyring.committed(key)
+            self.replies.to_repeats(key, result)
+        moment = self._moment(now)
+        self.work.committed(batch, moment)
+        self._go_on(moment)
+        self._residents.evict(lambda: self.work.pinned() | self._transactions.uncommitted_keys())
+
+    def rolled_back(self, batch: Batch, why: str, now: Now) -> None:
+        """The batch is not durable, for certain: it and all that was decided on top of it never happened."""
+        refusal = errors.unavailable(
+            why, f"The database could not keep it ({why}); nothing was changed. Try again."
+        )
+        for lost in self._transactions.rolled_back(batch):
+            for ticket, _ in lost.replies:
+                self.replies.now(ticket, refusal)
+            for key, _, _ in lost.keys:
+                self.replies.to_repeats(key, refusal)
+            self.work.rolled_back(lost, refusal)
+        moment = self._moment(now)
+        self.work.resume(moment)
+        self._go_on(moment)
+
+    def release(self, intent_id: str) -> None:
+        """The intent's outcome is durable: what collided with it may go on."""
+        self._scopes.pop(intent_id, None)
+
+    def hold(self, intent_id: str, scope: Scope) -> None:
+        self._scopes[intent_id] = scope
+
+    def _refuse(self, ticket: Ticket, refusal: Refusal) -> None:
+        """Say no."""
+        if ticket.request.key is not None:
+            self.keyring.done(ticket.request.key)
+        self.replies.when_durable(ticket, refusal)
+
+    # Outcomes and time
+
+    def outcome(self, work_id: str, result: Any, now: Now) -> None:
+        """What came of an order that `out.orders` gave out."""
+        moment = self._moment(now)
+        self.work.outcome(work_id, result, moment)
+        self._go_on(moment)
+
+    def ended(self, result: Ended, now: Now) -> None:
+        """An attempt of a conversion is over."""
+        moment = self._moment(now)
+        self.work.ended(result, moment)
+        self._go_on(moment)
+
+    def end_again(self, result: Any) -> None:
+        """A result whose transaction was taken back is decided once more, at the next tick."""
+        self._ends_again.append(result)
+
+    def tick(self, now: Now) -> None:
+        """Time passed: do what is due."""
+        for what in self.timers.due(now.mono):
+            what()
+        if now.mono >= self._expire_due:
+            self._expire_due = now.mono + 60.0
+            self.batch.expire_keys_before = now.wall - self._keys_keep_s
+        moment = self._moment(now)
+        ends, self._ends_again = self._ends_again, []
+        for result in ends:
+            self.work.ended(result, moment)
+        self._go_on(moment)
+
+    def next_tick(self) -> float:
+        """When `tick` is due, on the monotonic clock."""
+        due = self.timers.next()
+        return self._expire_due if due is None else min(due, self._expire_due)
+
+    def restore(self, records: Iterable[tuple[Key, Any]], intents: list[StoredIntent], now: Now) -> None:
+        """What an earlier life of the service left open: it goes on by itself."""
+        self.state.records.update(records)
+        self.work.restore(intents)
+        moment = self._moment(now)
+        self.work.resume(moment)
+        self._go_on(moment)
+
+    def start_no_more(self) -> None:
+        """The service stops: no conversion is started any more."""
+        self.work.attempts.queue.most = 0
+
+    def is_quiet(self) -> bool:
+        """Whether everything that was accepted is committed and answered."""
+        return self._transactions.is_quiet() and not self._peers.count
+
+    def counts(self) -> dict[str, int]:
+        """What is under way, for `get_status`."""
+        return {"commands_waiting": self._peers.count, **self.work.counts()}
+
+    def expire_again(self) -> None:
+        """A bite of old keys was forgotten and there may be more: go on at the next tick."""
+        self._expire_due = 0.0
+
+    # Small things
+
+    def _moment(self, now: Now) -> Moment:
+        return Moment(to_wire(now.wall), now.wall, now.mono, self.fresh)
+
+    def defect(self, error: Exception) -> Refusal:
+        incident = self.fresh()
+        self._defect(incident, error)
+        return errors.internal(incident)
+
+    def answer(self, answer: Answer) -> bytes:
+        """The result of a reply, from the state as it is now."""
+        if answer.kind == "plain":
+            return _STORED if answer.value == {"stored": True} else codec.encode_value(answer.value)
+        return codec.encode_value(render.answer(self.state, answer))

@@ -1,0 +1,132 @@
+"""Idempotency keys: which are new, which are at work, which must be looked up (SPEC 5).
+
+Looking up every key before its command would cost more than the command. A UUIDv7 that is younger than every key
+ever stored cannot be in the database; so the keys of this life are remembered in memory down to a watermark, and
+only an older key, or one of another form, is looked up. Nothing is ever guessed: when in doubt, look it up.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+import msgspec
+from msgspec import Struct
+
+from storage_protocol import errors
+from storage_protocol.commands import Command
+from storage_protocol.errors import Refusal
+from storage_protocol.keys import uuid7_ms
+from storage_protocol.times import to_wire
+
+from .messages import Ticket
+
+_encode = msgspec.msgpack.Encoder(order="deterministic").encode
+RECENT_KEYS = 50_000
+
+
+def fingerprint(command: Command) -> bytes:
+    """16 bytes that are the same for the same command with the same arguments, defaults filled in."""
+    return blake2b(command.CMD.encode() + _encode(command), digest_size=16).digest()
+
+
+class Remembered(Struct, frozen=True):
+    """A key as the database has it: the command's fingerprint and the reply's result (msgpack)."""
+
+    fingerprint: bytes
+    result: bytes
+
+
+class LookUp(Struct, frozen=True):
+    """The answer that there is no answer yet."""
+
+
+LOOK_UP = LookUp()
+
+
+class AtWork:
+    """A key whose first command has no durable reply yet, and the repeats that wait for it."""
+
+    __slots__ = ("fingerprint", "repeats")
+
+    def __init__(self, fingerprint: bytes) -> None:
+        self.fingerprint = fingerprint
+        self.repeats: list[Ticket] = []
+
+
+class Keyring:
+    """
+    watermark_ms   the time of the newest UUIDv7 key that may be in the database without being in memory
+    forgotten_ms   the time of the newest UUIDv7 key that was forgotten: older ones never run again; 0: none
+    """
+
+    def __init__(self, watermark_ms: int, forgotten_ms: int) -> None:
+        self.watermark_ms = watermark_ms
+        self.forgotten_ms = forgotten_ms
+        self.newest_ms = watermark_ms
+        self.at_work: dict[str, AtWork] = {}
+        self._recent: dict[str, int] = {}
+        self._looked_up: dict[str, Remembered | None] = {}
+        self._asked: set[str] = set()
+
+    def before(self, key: str, fingerprint: bytes) -> AtWork | Remembered | Refusal | LookUp | None:
+        """What came before with this key: the first command at work, its reply, why it cannot be had, or nothing.
+
+        LOOK_UP when only the database can tell.
+        """
+        first = self.at_work.get(key)
+        if first is not None:
+            return first if first.fingerprint == fingerprint else errors.conflict(key)
+        if self.must_look_up(key):
+            return LOOK_UP
+        found = self._looked_up.get(key)
+        if found is not None:
+            return found if found.fingerprint == fingerprint else errors.conflict(key)
+        ms = uuid7_ms(key)
+        if ms is not None and ms < self.forgotten_ms:
+            return errors.key_expired(key, to_wire(self.forgotten_ms / 1000))
+        return None
+
+    def must_look_up(self, key: str) -> bool:
+        """Whether the database must be asked before a command with this key is decided."""
+        if key in self._looked_up:
+            return False
+        ms = uuid7_ms(key)
+        return ms is None or ms <= self.watermark_ms or key in self._recent
+
+    def asking(self, key: str) -> bool:
+        """Say that the database is being asked; False when it is already."""
+        if key in self._asked:
+            return False
+        self._asked.add(key)
+        return True
+
+    def looked_up(self, key: str, found: Remembered | None) -> None:
+        """What the database said. Of no use when the key was committed meanwhile: it is asked again."""
+        if key in self._asked:
+            self._asked.discard(key)
+            self._looked_up[key] = found
+
+    def done(self, key: str) -> None:
+        """No ticket needs what was looked up any more."""
+        self._looked_up.pop(key, None)
+
+    def committed(self, key: str) -> None:
+        """The key and its reply are in the database."""
+        self._asked.discard(key)
+        self._looked_up.pop(key, None)
+        ms = uuid7_ms(key)
+        self._recent[key] = ms or 0
+        if len(self._recent) > RECENT_KEYS:
+            self._forget_older_half()
+
+    def written(self, key: str) -> None:
+        """The key is in the batch: `newest_ms` goes into the same transaction."""
+        ms = uuid7_ms(key)
+        if ms is not None and ms > self.newest_ms:
+            self.newest_ms = ms
+
+    def _forget_older_half(self) -> None:
+        by_time = sorted(self._recent.items(), key=lambda item: item[1])
+        gone, kept = by_time[: len(by_time) // 2], by_time[len(by_time) // 2 :]
+        self.watermark_ms = max(self.watermark_ms, gone[-1][1])
+        self._recent = dict(kept)

@@ -1,0 +1,50 @@
+"""What the desk wants done outside: collected between two calls, taken by the shell."""
+
+from __future__ import annotations
+
+from storage_protocol.commands import Command
+
+from ..rules.state import Key
+from ..rules.work import Order, RunScript
+from .batch import JournalRow
+from .messages import Ticket
+
+
+class Out:
+    """
+    replies   reply messages, ready to be sent: the peer first
+    events    journal rows that are durable, in order
+    look_ups  records to be looked up in the store
+    queries   queries to be answered from what is durable
+    orders    (work id, order) for the doors to mount points
+    scripts   conversions to be started
+    cancels   conversions to be ended
+    """
+
+    def __init__(self) -> None:
+        self.replies: list[list[bytes]] = []
+        self.events: list[JournalRow] = []
+        self.look_ups: list[Key] = []
+        self.queries: list[tuple[Ticket, Command]] = []
+        self.orders: list[tuple[str, Order]] = []
+        self.scripts: list[RunScript] = []
+        self.cancels: list[str] = []
+
+    def take(self) -> Out:
+        """All of it, which is then the shell's; here nothing is left."""
+        taken = Out()
+        for name, wanted in vars(self).items():
+            getattr(taken, name).extend(wanted)
+            wanted.clear()
+        return taken
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.replies
+            or self.events
+            or self.look_ups
+            or self.queries
+            or self.orders
+            or self.scripts
+            or self.cancels
+        )

@@ -1,0 +1,51 @@
+"""Replies on their way out: held until what they tell of is durable, put into their place, sent whole."""
+
+from __future__ import annotations
+
+from storage_protocol import codec
+from storage_protocol.errors import Refusal
+
+from .keyring import Keyring
+from .messages import Message, Ticket
+from .out import Out
+from .peers import Peers
+from .transactions import Transactions
+
+
+class Replies:
+    def __init__(self, out: Out, peers: Peers, transactions: Transactions, keyring: Keyring) -> None:
+        self._out = out
+        self._peers = peers
+        self._transactions = transactions
+        self._keyring = keyring
+
+    def when_durable(self, ticket: Ticket, result: bytes | Refusal) -> None:
+        """Reply, but not before what the reply tells of is durable: all that is decided may be behind it."""
+        if not self._transactions.attach(ticket, result):
+            self.now(ticket, result)
+
+    def now(self, ticket: Ticket, result: bytes | Refusal) -> None:
+        """The reply to a ticket: its result as msgpack, or a refusal. The ticket waits no more."""
+        if ticket.running:
+            ticket.running = False
+            self.passed(ticket)
+        id = ticket.request.id
+        refused = isinstance(result, Refusal)
+        frame = codec.encode_refusal(id, result) if refused else codec.encode_ok_raw(id, result)  # type: ignore[arg-type]
+        self.frame(ticket.message, ticket.index, frame)
+
+    def frame(self, message: Message, index: int, frame: bytes) -> None:
+        """One reply frame; the message goes when it has them all."""
+        if message.reply(index, frame):
+            self._out.replies.append(message.parts())
+
+    def to_repeats(self, key: str, result: bytes | Refusal) -> None:
+        """The first command with this key has its reply: those that repeat it have the same."""
+        first = self._keyring.at_work.pop(key, None)
+        for repeat in first.repeats if first is not None else ():
+            self.now(repeat, result)
+
+    def passed(self, ticket: Ticket) -> None:
+        """The ticket is decided or answered: the next one of its message, and of its peer, may have its turn."""
+        self._peers.done(ticket)
+        ticket.message.passed()

@@ -1,0 +1,61 @@
+"""The records in memory: what is missing for a decision, what was looked up, what may be forgotten again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ..rules.state import Acq, Conversion, Key, State, Storage
+
+MAX_RESIDENT = 20_000
+
+
+class Residents:
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._asked: set[Key] = set()
+
+    def to_ask(self, keys: Iterable[Key]) -> list[Key]:
+        """Those of the keys that are not in memory and that nobody asked for yet; they are asked for now."""
+        fresh = [key for key in keys if key not in self._asked and not self._state.has(key)]
+        self._asked.update(fresh)
+        return fresh
+
+    def looked_up(self, key: Key, record: Any) -> None:
+        """What the store has of a key. What came into memory meanwhile is newer."""
+        state, (table, id) = self._state, key
+        self._asked.discard(key)
+        if table == "acqs_of":
+            state.complete.add(id)
+            for acq in record:
+                state.records.setdefault(("node", acq.node_id), acq)
+        elif table == "nested":
+            state.nested[id] = record
+        else:
+            state.records.setdefault(key, record)
+
+    def forget_transient(self) -> None:
+        """What was looked up for one decision must not serve another one."""
+        self._state.complete.clear()
+        self._state.nested.clear()
+
+    def evict(self, to_keep: Callable[[], set[Key]]) -> None:
+        """Keep memory bounded: what is closed, durable and not at work can be looked up again."""
+        state = self._state
+        if len(state.records) > MAX_RESIDENT:
+            kept = to_keep()
+            state.records = {
+                key: record for key, record in state.records.items() if key in kept or _at_work(record)
+            }
+
+
+def _at_work(record: Any) -> bool:
+    match record:
+        case Storage():
+            return True
+        case Conversion():
+            return record.active
+        case Acq():
+            return record.state == "open" or not record.sealed
+        case _:
+            return False

@@ -1,0 +1,387 @@
+"""What is under way outside, and what its outcome does: intents, seals, marker files, conversions.
+
+Everything that is given to a door is durable before. Everything that a door says is decided and committed like a
+command. After a restart, or a batch that was taken back, all of it is read from the records again.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from storage_protocol.errors import Refusal
+
+from ..rules import decide, facts
+from ..rules.conversions import Policy
+from ..rules.decision import (
+    Accepted,
+    AcqIntent,
+    CancelIntent,
+    ConfigIntent,
+    Intended,
+    Intent,
+    MarkerIntent,
+    Moment,
+    RunIntent,
+)
+from ..rules.facts import Event
+from ..rules.scope import scope_of_intent
+from ..rules.state import Acq, Conversion, Key
+from ..rules.work import Ended, Failed
+from .attempts import Attempts
+from .batch import Batch, StoredIntent
+from .keyring import AtWork
+from .messages import Ticket
+from .works import MARKER_DELAY_S, Retries, marker_order, seal_order
+
+if TYPE_CHECKING:
+    from .desk import Desk
+
+
+class OpenIntent:
+    """An intent that is not carried out yet. `at_door`: an order for it is out; `stalled`: why it will be tried
+    again; `ticket`: who waits for it, None after a restart."""
+
+    __slots__ = ("at_door", "durable", "stalled", "stored", "ticket")
+
+    def __init__(self, stored: StoredIntent, ticket: Ticket | None, durable: bool = False) -> None:
+        self.stored = stored
+        self.ticket = ticket
+        self.durable = durable
+        self.at_door = False
+        self.stalled: Refusal | None = None
+
+
+class Work:
+    def __init__(self, desk: Desk, policy: Policy, max_parallel: int) -> None:
+        self._desk = desk
+        self._intents: dict[str, OpenIntent] = {}
+        self._markers: dict[str, str] = {}
+        self._cancels: dict[str, tuple[str, str]] = {}
+        self._sealing: set[str] = set()
+        self._parked: list[tuple[str, Any]] = []
+        self._closed: dict[str, OpenIntent] = {}
+        self._written: dict[str, bytes] = {}
+        self._retries = Retries()
+        self.attempts = Attempts(desk, policy, max_parallel)
+
+    # From the path of a command
+
+    @staticmethod
+    def is_told_at_once(intent: Intent) -> bool:
+        """Whether the reply does not wait for the outcome: a running conversion that is cancelled still runs."""
+        return isinstance(intent, CancelIntent)
+
+    def stalled(self, intent_id: str) -> Refusal | None:
+        """Why an intent could not be carried out for now; what collides with it is refused, not kept waiting."""
+        return self._intents[intent_id].stalled if intent_id in self._intents else None
+
+    def intended(self, stored: StoredIntent, ticket: Ticket | None) -> None:
+        """A new intent goes into the open batch."""
+        intent = stored.intent
+        if isinstance(intent, CancelIntent):
+            if intent.conversion_id in self._cancels:
+                return
+            self._cancels[intent.conversion_id] = (stored.intent_id, intent.reason)
+        if isinstance(intent, MarkerIntent):
+            self._markers[intent.run_id] = stored.intent_id
+        self._intents[stored.intent_id] = OpenIntent(stored, ticket)
+        self._desk.batch.intents[stored.intent_id] = stored
+        if isinstance(intent, RunIntent | AcqIntent) and intent.removes:
+            for conversion in self._below(intent):
+                cancel = CancelIntent(conversion.conversion_id, "removed")
+                self.intended(StoredIntent(self._desk.fresh(), cancel), None)
+
+    def follow(self, event: Event) -> None:
+        """An event became true: what follows from it outside."""
+        fact = event.fact
+        conversion = getattr(fact, "conversion", None)
+        if isinstance(conversion, Conversion):
+            self.attempts.queue.note(conversion)
+        elif isinstance(fact, facts.RunParamSet | facts.RunTakenOver) and fact.run_id not in self._markers:
+            self.intended(StoredIntent(self._desk.fresh(), MarkerIntent(fact.run_id)), None)
+        elif isinstance(fact, facts.RunRemoved) and fact.run_id in self._markers:
+            self._close(self._markers[fact.run_id])
+
+    def _below(self, intent: RunIntent | AcqIntent) -> list[Conversion]:
+        """The running conversions of what an intent removes."""
+        node = intent.run.node_id if isinstance(intent, RunIntent) else intent.acq.node_id
+        running = (self._desk.state.conversion(id) for id in self.attempts.queue.running)
+        return [each for each in running if each and f"{each.acq_id}/".startswith(f"{node}/")]
+
+    # From the transaction
+
+    def committed(self, batch: Batch, moment: Moment) -> None:
+        """What became durable may be given to the doors."""
+        for intent_id, stored in batch.intents.items():
+            if stored is None:
+                self._closed.pop(intent_id, None)
+                self._desk.release(intent_id)
+            elif intent_id in self._intents:
+                self._intents[intent_id].durable = True
+                self._give(intent_id, moment)
+        for record in batch.records.values():
+            if isinstance(record, Acq):
+                self._seal(record)
+            elif isinstance(record, Conversion):
+                self.attempts.durable(record)
+        for intent_id, each in list(self._intents.items()):
+            if isinstance(each.stored.intent, RunIntent | AcqIntent) and each.stored.intent.removes:
+                self._give(intent_id, moment)
+
+    def rolled_back(self, batch: Batch, refusal: Refusal) -> None:
+        """Forget the intents that never were; `resume` takes up what is true again."""
+        for intent_id, stored in batch.intents.items():
+            each = self._intents.get(intent_id)
+            if stored is None:
+                # Its outcome is lost: `_close` kept it, so that the door is asked once more.
+                lost = self._closed.pop(intent_id, None)
+                if lost is not None:
+                    lost.ticket, lost.at_door = None, False
+                    self._intents[intent_id] = lost
+                    self._index(lost)
+            elif each is not None and not each.durable:
+                self._forget(intent_id)
+                self._desk.release(intent_id)
+                if each.ticket is not None:
+                    self._desk.replies.now(each.ticket, refusal)
+                if stored.key is not None:
+                    self._desk.replies.to_repeats(stored.key, refusal)
+
+    def restore(self, intents: list[StoredIntent]) -> None:
+        """The open intents of an earlier life of the service."""
+        for stored in intents:
+            each = OpenIntent(stored, None, durable=True)
+            self._intents[stored.intent_id] = each
+            self._index(each)
+            if not isinstance(stored.intent, CancelIntent | MarkerIntent):
+                self._desk.hold(stored.intent_id, scope_of_intent(stored.intent))
+            if stored.key is not None and not isinstance(stored.intent, CancelIntent):
+                self._desk.keyring.at_work[stored.key] = AtWork(stored.fingerprint)
+
+    def _index(self, each: OpenIntent) -> None:
+        intent = each.stored.intent
+        if isinstance(intent, CancelIntent):
+            self._cancels[intent.conversion_id] = (each.stored.intent_id, intent.reason)
+        elif isinstance(intent, MarkerIntent):
+            self._markers[intent.run_id] = each.stored.intent_id
+
+    def resume(self, moment: Moment) -> None:
+        """Take up everything that the records say is to be done and that no door has."""
+        self.attempts.resume(moment)
+        for record in list(self._desk.state.records.values()):
+            if isinstance(record, Acq):
+                self._seal(record)
+        for intent_id in list(self._intents):
+            self._give(intent_id, moment)
+
+    # To the doors
+
+    def _give(self, intent_id: str, moment: Moment) -> None:
+        each = self._intents.get(intent_id)
+        if each is None or each.at_door or not each.durable or each.stalled is not None:
+            return
+        intent, out = each.stored.intent, self._desk.out
+        match intent:
+            case CancelIntent():
+                each.at_door = True
+                out.cancels.append(intent.conversion_id)
+            case MarkerIntent():
+                each.at_door = True
+                self._desk.timers.at(moment.mono + MARKER_DELAY_S, partial(self._write_marker, intent_id))
+            case ConfigIntent():
+                each.at_door = True
+                out.orders.append((f"intent {intent_id}", intent.order))
+            case RunIntent() | AcqIntent():
+                if not (intent.removes and self._below(intent)):
+                    each.at_door = True
+                    out.orders.append((f"intent {intent_id}", intent.order))
+
+    def _write_marker(self, intent_id: str) -> None:
+        each = self._intents.get(intent_id)
+        if each is None or not isinstance(each.stored.intent, MarkerIntent):
+            return
+        key = ("node", each.stored.intent.run_id)
+        if not self._desk.state.has(key):
+            self._desk.asking.records([key])
+            self._parked.append((f"marker {intent_id}", None))
+            return
+        run = self._desk.state.run(key[1])
+        if run is None:
+            self._close(intent_id)
+        else:
+            order = marker_order(run, self._desk.state.places)
+            self._written[intent_id] = order.marker
+            self._desk.out.orders.append((f"intent {intent_id}", order))
+
+    def _seal(self, acq: Acq) -> None:
+        if acq.state == "open" or acq.sealed or acq.node_id in self._sealing:
+            return
+        self._sealing.add(acq.node_id)
+        self._desk.out.orders.append((f"seal {acq.node_id}", seal_order(acq, self._desk.state.places)))
+
+    # From the doors
+
+    def outcome(self, work_id: str, result: Any, moment: Moment) -> None:
+        """What came of an order."""
+        kind, _, id = work_id.partition(" ")
+        if kind == "seal":
+            self._sealed(id, result, moment)
+        elif id in self._intents:
+            intent = self._intents[id].stored.intent
+            if isinstance(intent, MarkerIntent):
+                self._marker_written(id, intent, result, moment)
+            else:
+                self._settle(id, result, moment)
+
+    def advance(self, moment: Moment) -> None:
+        """Records were looked up: outcomes that waited for them go on."""
+        parked, self._parked = self._parked, []
+        for work_id, result in parked:
+            kind, _, id = work_id.partition(" ")
+            if kind == "marker":
+                self._write_marker(id)
+            elif id in self._intents:
+                self._settle(id, result, moment)
+
+    def _settle(self, intent_id: str, result: Any, moment: Moment) -> None:
+        desk, each = self._desk, self._intents[intent_id]
+        intent, key = each.stored.intent, each.stored.key
+        missing = [need for need in decide.needs_to_settle(desk.state, intent) if not desk.state.has(need)]
+        if missing:
+            desk.asking.records(missing)
+            self._parked.append((f"intent {intent_id}", result))
+            return
+        if self._must_go_on(intent, result):
+            self._stall(intent_id, each, result, moment)
+            return
+        try:
+            decision = decide.settle(desk.state, intent, result, moment)
+        except Exception as error:  # noqa: BLE001  a defect in a rule must not end the service, nor lose the reply
+            decision = desk.defect(error)
+        if isinstance(decision, Intended):
+            each.stored = StoredIntent(intent_id, decision.intent, key, each.stored.fingerprint)
+            each.durable = each.at_door = False
+            desk.batch.intents[intent_id] = each.stored
+            return
+        answer: Any = decision
+        if isinstance(decision, Accepted):
+            desk.apply(decision.events, moment)
+            answer = desk.answer(decision.answer)
+            if key is not None:
+                desk.remember(key, each.stored.fingerprint, answer)
+        self._close(intent_id)
+        if each.ticket is not None:
+            desk.batch.replies.append((each.ticket, answer))
+        if key is not None and isinstance(answer, Refusal):
+            at_work = desk.keyring.at_work.pop(key, None)
+            desk.batch.replies += [(repeat, answer) for repeat in (at_work.repeats if at_work else ())]
+
+    @staticmethod
+    def _must_go_on(intent: Intent, result: Any) -> bool:
+        """Whether a failure may have left something half done: what is removed may be in the trash already."""
+        removes = isinstance(intent, RunIntent | AcqIntent) and intent.removes
+        return removes and isinstance(result, Failed) and result.code == "unavailable"
+
+    def _stall(self, intent_id: str, each: OpenIntent, result: Failed, moment: Moment) -> None:
+        """Who waits is told; the intent is carried out as soon as the outside world lets it."""
+        refusal = Refusal(result.code, result.message, result.details)
+        each.stalled, each.at_door = refusal, False
+        if each.ticket is not None:
+            self._desk.replies.now(each.ticket, refusal)
+            each.ticket = None
+        at_work = self._desk.keyring.at_work.get(each.stored.key or "")
+        if at_work is not None:
+            repeats, at_work.repeats = at_work.repeats, []
+            for repeat in repeats:
+                self._desk.replies.now(repeat, refusal)
+
+        def again() -> None:
+            each.stalled = None
+            self._give(intent_id, moment)
+
+        self._desk.timers.at(moment.mono + self._retries.wait(intent_id), again)
+
+    def _marker_written(self, intent_id: str, intent: MarkerIntent, result: Any, moment: Moment) -> None:
+        desk, key = self._desk, ("node", intent.run_id)
+        run = desk.state.run(intent.run_id) if desk.state.has(key) else None
+        if isinstance(result, Failed):
+            wait = self._retries.wait(intent_id)
+            desk.timers.at(moment.mono + wait, partial(self._write_marker, intent_id))
+        elif run is not None and marker_order(run, desk.state.places).marker != self._written.pop(intent_id, b""):
+            desk.timers.at(moment.mono + MARKER_DELAY_S, partial(self._write_marker, intent_id))
+        else:
+            self._close(intent_id)
+
+    def _sealed(self, acq_id: str, result: Any, moment: Moment) -> None:
+        desk = self._desk
+        self._sealing.discard(acq_id)
+        acq = desk.state.acq(acq_id) if desk.state.has(("node", acq_id)) else None
+        if acq is None or acq.state == "open" or acq.sealed:
+            return
+        if isinstance(result, Failed):
+            if self._retries.is_first(f"seal {acq_id}"):
+                warned = facts.AcqWarned(acq_id, "seal", f"The data are not synced yet: {result.message}")
+                desk.apply((Event(warned, acq.storage_id, acq_id),), moment)
+            self._sealing.add(acq_id)
+            desk.timers.at(moment.mono + self._retries.wait(f"seal {acq_id}"), partial(self._seal_again, acq_id))
+            return
+        self._retries.forget(f"seal {acq_id}")
+        desk.apply((Event(facts.AcqSealed(acq_id), acq.storage_id, acq_id),), moment)
+
+    def _seal_again(self, acq_id: str) -> None:
+        self._sealing.discard(acq_id)
+        acq = self._desk.state.acq(acq_id) if self._desk.state.has(("node", acq_id)) else None
+        if acq is not None:
+            self._seal(acq)
+
+    def ended(self, result: Ended, moment: Moment) -> None:
+        """An attempt is over: its result is accepted once, and what asked for its end is done."""
+        intent_id, reason = self._cancels.get(result.conversion_id, ("", None))
+        self.attempts.ended(result, reason, moment)
+        if intent_id:
+            self._close(intent_id)
+
+    # Small things
+
+    def _close(self, intent_id: str) -> None:
+        """The intent is carried out: it goes with the open batch, and its scope when that is durable."""
+        each = self._intents.get(intent_id)
+        if each is not None:
+            self._closed[intent_id] = each
+            self._forget(intent_id)
+            self._desk.batch.intents[intent_id] = None
+
+    def _forget(self, intent_id: str) -> None:
+        each = self._intents.pop(intent_id, None)
+        self._retries.forget(intent_id)
+        if each is None:
+            return
+        intent = each.stored.intent
+        if isinstance(intent, CancelIntent):
+            self._cancels.pop(intent.conversion_id, None)
+        elif isinstance(intent, MarkerIntent):
+            self._markers.pop(intent.run_id, None)
+
+    def is_cancelled(self, conversion_id: str) -> bool:
+        """Whether a client asked for this conversion to be ended, before it had started."""
+        return conversion_id in self._cancels
+
+    def pinned(self) -> set[Key]:
+        """Records that must stay in memory, besides those that are open or active themselves."""
+        kept: set[Key] = set()
+        for record in self._desk.state.records.values():
+            if isinstance(record, Acq) and (record.state == "open" or not record.sealed):
+                kept.add(("node", record.run_id))
+            elif isinstance(record, Conversion) and record.active:
+                kept.add(("node", record.acq_id))
+        return kept
+
+    def counts(self) -> dict[str, int]:
+        """What is under way, for `get_status`."""
+        return {
+            "intents": len(self._intents),
+            "seals": len(self._sealing),
+            "conversions_queued": len(self.attempts.queue.queued),
+            "conversions_running": len(self.attempts.queue.running),
+        }

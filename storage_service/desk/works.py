@@ -1,0 +1,150 @@
+"""What the doors have to do, and when: read from records that are durable, never carried by an event.
+
+Seals, conversions, marker files and the outside part of commands. Everything here can be built anew from the
+records and the open intents; it is the desk's memory of what is under way.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator
+
+from msgspec.structs import replace
+
+from ..rules import render
+from ..rules.state import Acq, Conversion, Places, Run, State
+from ..rules.work import ACQ_MARKER, RUN_MARKER, RunScript, WriteMarker
+
+FIRST_RETRY_S = 1.0
+LAST_RETRY_S = 60.0
+MARKER_DELAY_S = 1.0
+
+
+class Timers:
+    """Things to do at a time of the monotonic clock, in seconds."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._count = 0
+
+    def at(self, when: float, what: Callable[[], None]) -> None:
+        self._count += 1
+        heapq.heappush(self._heap, (when, self._count, what))
+
+    def due(self, mono: float) -> Iterator[Callable[[], None]]:
+        while self._heap and self._heap[0][0] <= mono:
+            yield heapq.heappop(self._heap)[2]
+
+    def next(self) -> float | None:
+        return self._heap[0][0] if self._heap else None
+
+
+class Retries:
+    """How long to wait before the same work is tried once more: doubled each time."""
+
+    def __init__(self) -> None:
+        self._waits: dict[str, float] = {}
+
+    def wait(self, work: str) -> float:
+        wait = self._waits.get(work, FIRST_RETRY_S)
+        self._waits[work] = min(wait * 2, LAST_RETRY_S)
+        return wait
+
+    def is_first(self, work: str) -> bool:
+        return work not in self._waits
+
+    def forget(self, work: str) -> None:
+        self._waits.pop(work, None)
+
+
+class ConversionQueue:
+    """Which conversions wait and which run, in memory: the state says the same."""
+
+    def __init__(self, max_parallel: int) -> None:
+        self.most = max_parallel
+        self.queued: dict[str, float] = {}
+        self.running: set[str] = set()
+
+    def note(self, conversion: Conversion) -> None:
+        """Follow a conversion's record, decided or loaded."""
+        id = conversion.conversion_id
+        self.queued.pop(id, None)
+        self.running.discard(id)
+        if conversion.state == "queued":
+            self.queued[id] = conversion.not_before
+        elif conversion.state == "running":
+            self.running.add(id)
+
+    def ready(self, state: State, wall: float) -> Conversion | None:
+        """The next one that may start: its acquisition is sealed, its wait is over, and there is a place."""
+        if len(self.running) >= self.most:
+            return None
+        for id, not_before in self.queued.items():
+            conversion = state.conversion(id)
+            if conversion is None or not_before > wall:
+                continue
+            acq = state.acq(conversion.acq_id)
+            if acq is not None and acq.sealed and acq.state == "finished":
+                return conversion
+        return None
+
+    def next_wall(self, wall: float) -> float | None:
+        """When the next wait is over, in seconds since 1970."""
+        return min((when for when in self.queued.values() if when > wall), default=None)
+
+
+def seal_order(acq: Acq, places: Places) -> WriteMarker:
+    """Sync the data of an acquisition that ended, and complete its marker file."""
+    sealed = render.acquisition(replace(acq, sealed=True), places)
+    return WriteMarker(
+        mp=acq.mp,
+        path=tuple(acq.path.split("/")),
+        marker_name=ACQ_MARKER,
+        marker=render.marker(sealed),
+        id=acq.node_id,
+        uid=acq.uid,
+        sync_data=True,
+    )
+
+
+def marker_order(run: Run, places: Places) -> WriteMarker:
+    """Write a run's marker file anew: its parameters changed."""
+    return WriteMarker(
+        mp=run.mp,
+        path=tuple(run.path.split("/")),
+        marker_name=RUN_MARKER,
+        marker=render.marker(render.run(run, places)),
+        id=run.node_id,
+        uid=run.uid,
+    )
+
+
+def script_order(conversion: Conversion, acq: Acq, places: Places) -> RunScript:
+    """Run one attempt of a conversion (SPEC 4.5)."""
+    location = places.location(acq.mp, acq.path)
+    folder = location.local_path or ""
+    told = render.acquisition(acq, places)
+    return RunScript(
+        conversion_id=conversion.conversion_id,
+        attempt=conversion.attempt,
+        script=conversion.script,
+        mp=acq.mp,
+        path=tuple(acq.path.split("/")),
+        log_name=conversion.log_name,
+        argv=(folder, acq.node_id),
+        env={
+            "STORAGE_ID": conversion.storage_id,
+            "ACQ_ID": acq.node_id,
+            "ACQ_UID": acq.uid,
+            "ACQ_NAME": acq.name,
+            "RUN_ID": acq.run_id,
+            "RUN_NAME": acq.run_name,
+            "ACQ_DIR": folder,
+            "ACQ_URL": location.url or "",
+            "ACQ_SEGMENT": str(conversion.segment),
+            "ACQ_VERDICT": told.verdict or "",
+            "ACQ_MISSING": ",".join(told.missing),
+            "ACQ_METADATA": f"{folder}/{ACQ_MARKER}",
+            "CONVERSION_ATTEMPT": str(conversion.attempt),
+        },
+    )

@@ -1,0 +1,289 @@
+"""The door to mount points that are folders of this host: folders, their marker files, and what is set aside.
+
+1. A path is walked from the mount's root, a segment at a time, by descriptor: no link below the root is followed.
+2. A folder belongs to whom its marker names. Another's folder is never built in, changed or moved.
+3. A new folder appears with its marker in it, in one step: a folder without our uid was never made by us.
+4. An order that was interrupted is carried out again from its start, with the same result; done means synced.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import count
+from pathlib import Path
+
+from storage_service.doors.directory import Directory, NotPlainFileError
+from storage_service.doors.markers import Marker, markers_in
+from storage_service.rules.work import (
+    TRASH,
+    Done,
+    Failed,
+    Fault,
+    MakeFolder,
+    ReachMount,
+    Taken,
+    WriteMarker,
+)
+
+Segments = tuple[str, ...]
+
+
+class FolderMount:
+    """One mount point that is a folder of this host. Its methods may be called from several threads at once."""
+
+    def __init__(self, mp: str, root: Path, scripts_dir: Path) -> None:
+        """`mp` is the mount point as clients name it, `root` its folder here, which is never made by us."""
+        self._mp = mp
+        self._root = root.absolute()
+        self._scripts_dir = scripts_dir
+        # Held from the look at the markers until ours is in place: of two that want a folder, one sees the other.
+        self._lock = threading.Lock()
+
+    def carry_out(self, order: ReachMount | MakeFolder | WriteMarker) -> Done | Taken | Failed:
+        """Carry out an order. What the outside world refuses is a `Failed`, never an exception:
+
+        - `invalid_name`: a link stands in the path, a segment is none, or the script cannot be run
+        - `not_found`: the script is not there
+        - `already_exists`: a file stands in the path; or a folder in it, or the folder itself, is another's
+        - `unavailable`: the mount point is not there, full, read-only, broken; or the folder to write to is gone
+        """
+        try:
+            with self._outside():
+                match order:
+                    case ReachMount():
+                        return self._reach()
+                    case MakeFolder():
+                        return self._make(order)
+                    case WriteMarker():
+                        return self._write(order)
+        except Fault as fault:
+            return Failed(fault.code, fault.message, fault.details)
+
+    def open_log(self, path: Segments, name: str) -> int:
+        """A descriptor to write a file of a folder that is there, made or emptied; the caller closes it.
+
+        Raises `Fault` for what `carry_out` answers; what is no plain file is left as it is.
+        """
+        _check_segments((*path, name))
+        with self._outside(), ExitStack() as opened:
+            folder = self._walk(opened, path)[-1]
+            try:
+                return folder.open_anew(name)
+            except NotPlainFileError as error:
+                raise self._in_the_way(folder, (*path, name), "plain file") from error
+
+    def local_path(self, path: Segments) -> Path:
+        """Where the file system of this host has that folder; for telling, not for opening. Raises `Fault`."""
+        _check_segments(path)
+        return self._root.joinpath(*path)
+
+    def _reach(self) -> Done:
+        with Directory.at(self._root) as root:
+            root.probe()
+        return Done()
+
+    def _make(self, order: MakeFolder) -> Done | Taken:
+        _check_segments((*order.path, order.uid, order.set_aside or order.uid))  # all three become names
+        if order.script is not None:
+            runnable_script(self._scripts_dir, order.script)
+        with ExitStack() as opened:
+            with self._lock:
+                above = self._walk(opened, order.path[:-1], order)
+                folder = self._settle(opened, above, order)
+            if folder is None:
+                return Taken()
+            # Always the whole chain: an earlier try may have made any part of it, and ended before it was synced.
+            if order.set_aside is not None and above[0].kind(TRASH) is not None:
+                opened.enter_context(self._enter(above[0], (TRASH,))).sync()
+            for directory in (folder, *reversed(above)):
+                directory.sync()
+        return Done()
+
+    def _settle(self, opened: ExitStack, above: list[Directory], order: MakeFolder) -> Directory | None:
+        """The folder with its marker, adopted or new; nil: it had to be new, and something is there."""
+        parent = above[-1]
+        stands = parent.kind(order.path[-1])
+        if order.fresh and stands is not None and not (stands == "folder" and self._made_before(parent, order)):
+            return None
+        if order.set_aside is not None and stands is not None and not self._made_before(parent, order):
+            self._move_to_trash(above[0], parent, order, order.set_aside)
+            stands = None
+        if stands is not None:
+            return self._adopt(opened, parent, order)
+        try:
+            return self._create(opened, parent, order)
+        except FileExistsError as error:
+            if order.fresh:
+                return None
+            # A second try will adopt or refuse it.
+            place = "/".join(order.path)
+            raise self._unavailable(f"{place} was made by somebody else at the same moment") from error
+
+    def _made_before(self, parent: Directory, order: MakeFolder) -> bool:
+        """Whether an earlier try of this order has made the folder."""
+        with self._enter(parent, order.path) as folder:
+            return any(marker.uid == order.uid for marker in markers_in(folder))
+
+    def _adopt(self, opened: ExitStack, parent: Directory, order: MakeFolder) -> Directory:
+        folder = opened.enter_context(self._enter(parent, order.path))
+        self._refuse_others(folder, order)
+        folder.replace(order.marker_name, order.marker)
+        return folder
+
+    def _create(self, opened: ExitStack, parent: Directory, order: MakeFolder) -> Directory:
+        """Raises `FileExistsError` when something has the folder's name by now."""
+        draft = f".{order.uid}"
+        parent.make(draft)
+        try:
+            folder = opened.enter_context(self._enter(parent, (*order.path[:-1], draft)))
+            folder.replace(order.marker_name, order.marker)
+            parent.move(draft, parent, order.path[-1])
+        except OSError:
+            with suppress(OSError):
+                with suppress(OSError), parent.enter(draft) as folder:
+                    folder.unlink(order.marker_name)
+                parent.remove(draft)
+            raise
+        return folder
+
+    def _move_to_trash(self, root: Directory, parent: Directory, order: MakeFolder, new_name: str) -> None:
+        with self._enter(parent, order.path) as folder:
+            self._refuse_others(folder, order)
+        with self._enter(root, (TRASH,), make=True) as trash:
+            root.sync()
+            # The name is taken when an earlier try moved the old folder, and somebody has made one since.
+            for again in count():
+                try:
+                    parent.move(order.path[-1], trash, f"{new_name}.{again}" if again else new_name)
+                    break
+                except FileExistsError:
+                    continue
+                except OSError as error:
+                    if error.errno != errno.EXDEV:
+                        raise
+                    reason = "it is on another file system than the mount point itself, and is never copied"
+                    raise self._unavailable(f"{'/'.join(order.path)} cannot be set aside: {reason}") from error
+            trash.sync()  # before the place that it left: at any moment it is in one of them
+        parent.sync()
+
+    def _write(self, order: WriteMarker) -> Done:
+        if order.sync_data:
+            with ExitStack() as opened:
+                self._own_folder(opened, order).sync_file_system()  # for long: without the lock
+        with ExitStack() as opened, self._lock:
+            self._own_folder(opened, order).replace(order.marker_name, order.marker)
+        return Done()
+
+    def _own_folder(self, opened: ExitStack, order: WriteMarker) -> Directory:
+        folder = self._walk(opened, order.path)[-1]
+        self._refuse_others(folder, order)
+        return folder
+
+    def _walk(self, opened: ExitStack, path: Segments, order: MakeFolder | None = None) -> list[Directory]:
+        """The open folders from the mount's root to `path`. For an order, what is missing is made, and what is
+        another's is refused before anything is made in it."""
+        _check_segments(path)
+        chain = [opened.enter_context(Directory.at(self._root))]
+        for depth in range(len(path) + 1):
+            if depth:
+                here = self._enter(chain[-1], path[:depth], make=order is not None)
+                chain.append(opened.enter_context(here))
+            if order is not None:
+                for marker in markers_in(chain[-1]):
+                    if (depth, marker.id) not in order.above:
+                        raise self._belongs_to(marker, path[:depth])
+        return chain
+
+    def _enter(self, parent: Directory, path: Segments, make: bool = False) -> Directory:
+        """Open the last segment of `path` in its parent, making it if that is wanted. Says what is in the way."""
+        try:
+            try:
+                return parent.enter(path[-1])
+            except FileNotFoundError as error:
+                if not make:
+                    raise self._unavailable(f"the folder {'/'.join(path)} is gone") from error
+                parent.make(path[-1])
+                return parent.enter(path[-1])
+        except NotADirectoryError as error:
+            raise self._in_the_way(parent, path, "folder") from error
+
+    def _refuse_others(self, folder: Directory, order: MakeFolder | WriteMarker) -> None:
+        """A folder to make may have the marker of the same id, a marker to replace is of the same uid too."""
+        for marker in markers_in(folder):
+            same = (marker.name, marker.id) == (order.marker_name, order.id)
+            if not same or (isinstance(order, WriteMarker) and marker.uid != order.uid):
+                raise self._belongs_to(marker, order.path)
+
+    def _belongs_to(self, marker: Marker, path: Segments) -> Fault:
+        place = f"The folder {'/'.join(path)} below {self._mp}" if path else f"The mount point {self._mp} itself"
+        return Fault("already_exists", f"{place} belongs to {marker}.", what="folder", id=marker.id)
+
+    def _in_the_way(self, parent: Directory, path: Segments, wanted: str) -> Fault:
+        place = "/".join(path)
+        kind = parent.kind(path[-1])
+        if kind == "link":
+            message = f"{place} below {self._mp} is a symbolic link, and none is followed there."
+            return Fault("invalid_name", message, field="path", rule="symlink")
+        if kind in (None, wanted):
+            return self._unavailable(f"{place} was changed by somebody else at the same moment")
+        message = f"{place} below {self._mp} is a {kind}, where a {wanted} has to be."
+        return Fault("already_exists", message, what=kind, id=place)
+
+    def _unavailable(self, reason: str) -> Fault:
+        return Fault(
+            "unavailable", f"The mount point {self._mp} cannot be used as asked: {reason}.", reason=reason
+        )
+
+    @contextmanager
+    def _outside(self) -> Iterator[None]:
+        """Turns what the operating system says into a `Fault`."""
+        try:
+            yield
+        except OSError as error:
+            said = error.strerror or type(error).__name__
+            raise self._unavailable(said if error.filename is None else f"{said}: {error.filename}") from error
+
+
+def runnable_script(scripts_dir: Path, name: str) -> Path:
+    """The absolute path, without links, of the script that a client names by its path below the scripts folder.
+
+    Raises `Fault`: `invalid_name` (field `convert_script`) when it leads out of that folder (rule `inside`), is no
+    plain file (`file`) or may not be executed (`executable`); `not_found` when it is not there; `unavailable` when
+    the folder cannot be read. A link that stays inside the folder is followed.
+    """
+    try:
+        folder = scripts_dir.resolve()
+        # realpath and not resolve(): a circle of links is nothing that is there, and no error of ours.
+        script = Path(os.path.realpath(folder / name))
+        if not name or ".." in Path(name).parts or Path(name).is_absolute() or not script.is_relative_to(folder):
+            raise _script_fault("inside", f"The script {name!r} is not below the scripts folder.")
+        if not stat.S_ISREG(script.stat().st_mode):
+            raise _script_fault("file", f"The script {name} is not a plain file.")
+        if not os.access(script, os.X_OK):
+            raise _script_fault("executable", f"The script {name} may not be executed: chmod +x is missing.")
+    except ValueError as error:  # a NUL, or half a surrogate pair
+        raise _script_fault("inside", f"{name!r} cannot be the path of a script.") from error
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
+            message = f"There is no script {name} in the scripts folder."
+            raise Fault("not_found", message, what="script", id=name) from error
+        reason = error.strerror or type(error).__name__
+        raise Fault("unavailable", f"The script {name} cannot be read: {reason}.", reason=reason) from error
+    return script
+
+
+def _script_fault(rule: str, message: str) -> Fault:
+    return Fault("invalid_name", message, field="convert_script", rule=rule)
+
+
+def _check_segments(path: Segments) -> None:
+    """The rules have checked every name long before; this is the last gate. A leading dot is the service's own."""
+    for name in path:
+        if not name or name.startswith(".") or "/" in name or not name.isprintable():
+            message = f"{name!r} cannot be a segment of a path: no empty ones, no leading dot, no slash."
+            raise Fault("invalid_name", message, field="path", rule="segment")

@@ -1,0 +1,152 @@
+"""`decide(state, command, now)`: what a command does, or why not. Pure.
+
+Each mutating command has one function; each reads the tables of `lifecycle`. `needs` says which records must be
+in memory first; `settle` is the second decision of a command that asked the outside world.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from storage_protocol import commands, names
+from storage_protocol.commands import Command
+from storage_protocol.limits import Limits
+
+from . import acquisitions, conversions, runs, storages
+from .decision import AcqIntent, ConfigIntent, Decision, Intent, Moment, RunIntent
+from .ownership import run_id_of
+from .state import Acq, Conversion, Key, Run, State, counter_id
+from .work import Done, Failed, Taken
+
+_DECIDE: dict[type[Command], Callable[[State, Any, Moment, Limits], Decision]] = {
+    commands.InitStorage: lambda s, c, n, _: storages.init_storage(s, c, n),
+    commands.ConfigStorage: lambda s, c, n, _: storages.config_storage(s, c, n),
+    commands.InvalStorage: lambda s, c, n, _: storages.inval_storage(s, c, n),
+    commands.DeinitStorage: lambda s, c, n, _: storages.deinit_storage(s, c, n),
+    commands.RegisterProducer: lambda s, c, n, _: storages.register_producer(s, c, n),
+    commands.UnregisterProducer: lambda s, c, n, _: storages.unregister_producer(s, c, n),
+    commands.NewRun: lambda s, c, n, _: runs.new_run(s, c, n),
+    commands.SetParamRun: runs.set_param_run,
+    commands.NewAcq: acquisitions.new_acq,
+    commands.SetParamAcq: acquisitions.set_param_acq,
+    commands.MarkAsFinished: lambda s, c, n, _: acquisitions.mark_as_finished(s, c, n),
+    commands.CloseAcq: lambda s, c, n, _: acquisitions.close_acq(s, c, n),
+    commands.AbortAcq: lambda s, c, n, _: acquisitions.abort_acq(s, c, n),
+    commands.NewGroup: lambda s, c, n, _: storages.new_group(s, c, n),
+    commands.RetryConversion: lambda s, c, n, _: conversions.retry_conversion(s, c, n),
+    commands.CancelConversion: lambda s, c, n, _: conversions.cancel_conversion(s, c, n),
+}
+
+
+def decide(state: State, command: Command, now: Moment, limits: Limits) -> Decision:
+    """What a mutating command does. Everything that `needs` names must be in memory (else KeyError)."""
+    return _DECIDE[type(command)](state, command, now, limits)
+
+
+def settle(state: State, intent: Intent, result: Done | Taken | Failed, now: Moment) -> Decision:
+    """The second decision of a command, with what the outside world said."""
+    match intent:
+        case ConfigIntent():
+            return storages.settle_config(state, intent, result, now)
+        case RunIntent():
+            return runs.settle_run(state, intent, result, now)
+        case AcqIntent():
+            return acquisitions.settle_acq(state, intent, result, now)
+        case _:
+            raise TypeError(f"{type(intent).__name__} is not settled with a reply")
+
+
+def needs(state: State, command: Command) -> list[Key]:
+    """The records that must be in memory before `decide`. Asked again when they are, it may name more."""
+    match command:
+        case commands.SetParamAcq() | commands.CloseAcq() | commands.AbortAcq():
+            return _acq_and_run(state, command.acq_id)
+        case commands.MarkAsFinished():
+            return _acq_and_run(state, command.acq_id) if command.acq_id is not None else _of_open(state, command)
+        case commands.SetParamRun():
+            storage = state.storage(command.storage_id)
+            return [("node", run_id_of(storage, command.run_name))] if storage else []
+        case commands.NewRun():
+            return _of_new_run(state, command)
+        case commands.NewAcq():
+            return _of_new_acq(state, command)
+        case commands.NewGroup():
+            return [("node", command.parent_id), ("node", f"{command.parent_id}/{command.name}")]
+        case commands.RetryConversion() | commands.CancelConversion():
+            key = ("conversion", command.conversion_id)
+            found = state.records.get(key)
+            return [key, ("node", found.acq_id)] if type(found) is Conversion else [key]
+        case _:
+            return []
+
+
+def needs_to_settle(state: State, intent: Intent) -> list[Key]:
+    """The same for `settle`."""
+    match intent:
+        case ConfigIntent():
+            storage = state.storage(intent.storage_id)
+            return [("node", storage.group_id), ("node", storage.init.brg_parent_id)] if storage else []
+        case RunIntent():
+            keys = [("node", intent.run.node_id)]
+            keys += _of_numbered(state, intent.storage_id, intent.pattern, intent.number)
+            run = state.records.get(keys[0])
+            if type(run) is Run and (intent.created or run.owner != _uid(state, intent.storage_id)):
+                keys.append(("acqs_of", run.node_id))
+            return keys
+        case AcqIntent():
+            return [("node", intent.acq.node_id), ("node", intent.acq.run_id)]
+        case _:
+            return []
+
+
+def _uid(state: State, storage_id: str) -> str | None:
+    storage = state.storage(storage_id)
+    return storage.uid if storage else None
+
+
+def _acq_and_run(state: State, acq_id: str) -> list[Key]:
+    found = state.records.get(("node", acq_id))
+    return [("node", acq_id), ("node", found.run_id)] if type(found) is Acq else [("node", acq_id)]
+
+
+def _of_open(state: State, command: commands.MarkAsFinished) -> list[Key]:
+    storage = state.storage(command.storage_id)
+    return [key for id in (storage.open_acqs if storage else ()) for key in _acq_and_run(state, id)]
+
+
+def _of_numbered(state: State, storage_id: str, pattern: str | None, above: int) -> list[Key]:
+    storage = state.storage(storage_id)
+    if storage is None or pattern is None:
+        return []
+    before, after = names.split_numbered(pattern) or (pattern, "")
+    counter = ("counter", counter_id(storage.group_id, before, after))
+    if not state.has(counter):
+        return [counter]
+    number = runs.number_of(state, storage, pattern, above)
+    return [counter, ("node", run_id_of(storage, names.numbered(pattern, number)))]
+
+
+def _of_new_run(state: State, command: commands.NewRun) -> list[Key]:
+    storage = state.storage(command.storage_id)
+    if storage is None:
+        return []
+    if names.split_numbered(command.run_name):
+        return _of_numbered(state, command.storage_id, command.run_name, 0)
+    key = ("node", run_id_of(storage, command.run_name))
+    found = state.records.get(key)
+    if type(found) is Run and command.mode == "remove":
+        return [key, ("acqs_of", found.node_id)]
+    return [key]
+
+
+def _of_new_acq(state: State, command: commands.NewAcq) -> list[Key]:
+    storage = state.storage(command.storage_id)
+    if storage is None:
+        return []
+    run_id = run_id_of(storage, command.run_name)
+    acq_id = f"{run_id}/{command.acq_name}"
+    keys = [("node", run_id), ("node", acq_id)]
+    if state.records.get(keys[1], acq_id) is None:  # known to be absent
+        keys.append(("nested", acq_id))
+    return keys

@@ -1,0 +1,116 @@
+"""What `decide` can say of a command, besides a `Refusal`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
+
+from storage_protocol.errors import Refusal
+
+from .facts import Event
+from .state import Acq, Run
+from .work import MakeFolder, ReachMount
+
+
+class Moment(Struct, frozen=True):
+    """When something is decided, and where new ids come from: the rules have no clock and no dice.
+
+    time   RFC 3339, as the wire has it
+    wall   the same in seconds since 1970
+    mono   seconds of a clock that never jumps: for waits, never told
+    fresh  gives a new UUID at each call
+    """
+
+    time: str
+    wall: float
+    mono: float
+    fresh: Callable[[], str]
+
+
+class Answer(Struct, frozen=True):
+    """What the reply's result is: the record `id` of this kind, as it is when all events are applied.
+
+    kind  `storage`, `run`, `acq`, `conversion`, `node`, `marked` (`value`: whether it counted), or `plain`
+          (`value` is the result)
+    """
+
+    kind: str
+    id: str = ""
+    value: Any = None
+
+
+class Accepted(Struct, frozen=True):
+    """The command takes effect at once: these events, in this order. None: nothing changes."""
+
+    events: tuple[Event, ...]
+    answer: Answer
+
+
+class Intended(Struct, frozen=True):
+    """The command needs the outside world first: the intent is committed, with what happens already now."""
+
+    intent: Intent
+    events: tuple[Event, ...] = ()
+
+
+class Waits(Struct, frozen=True):
+    """The acquisition is being sealed: the command waits until it is."""
+
+    acq_id: str
+
+
+class ConfigIntent(Struct, frozen=True, tag="config"):
+    """The mount point is being resolved for `config_storage`."""
+
+    storage_id: str
+    order: ReachMount
+
+
+class RunIntent(Struct, frozen=True, tag="run"):
+    """A run's folder is being made for `new_run_storage`.
+
+    run      as it will be; `created` says whether it is a new one
+    pattern  the name with `{n}` of a numbered run, whose number is `number`
+    removes  whether what was there is set aside first
+    """
+
+    storage_id: str
+    order: MakeFolder
+    run: Run
+    created: bool
+    removes: bool
+    params: dict[str, Any]
+    pattern: str | None = None
+    number: int = 0
+
+
+class AcqIntent(Struct, frozen=True, tag="acq"):
+    """An acquisition's folder is being made for `new_acq_storage`; `acq` is as it will be."""
+
+    storage_id: str
+    order: MakeFolder
+    acq: Acq
+    removes: bool
+
+
+class CancelIntent(Struct, frozen=True, tag="cancel"):
+    """A running conversion is being ended."""
+
+    conversion_id: str
+    reason: str
+
+
+class MarkerIntent(Struct, frozen=True, tag="marker"):
+    """A run's parameters changed: its marker file is to be written anew."""
+
+    run_id: str
+
+
+Intent = ConfigIntent | RunIntent | AcqIntent | CancelIntent | MarkerIntent
+Decision = Accepted | Intended | Waits | Refusal
+
+
+def plain(value: Any) -> Answer:
+    return Answer("plain", value=value)

@@ -1,0 +1,201 @@
+"""What happened, as the rules know it: each fact is one event of the journal, and `evolve` applies it.
+
+`TYPE` is the event's type on the wire. The state of record is the fold of the facts.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from msgspec import Struct
+
+from storage_protocol.commands import InitStorage
+from storage_protocol.names import Value
+
+from . import state
+
+
+class Fact(Struct, frozen=True):
+    TYPE: ClassVar[str] = ""
+
+
+class StorageInitialized(Fact, frozen=True, tag="storage.initialized"):
+    TYPE: ClassVar = "storage.initialized"
+    uid: str
+    init: InitStorage
+
+
+class StorageConfigured(Fact, frozen=True, tag="storage.configured"):
+    """`group` keeps the place of the base run group's id, also where the storage does without RunDB."""
+
+    TYPE: ClassVar = "storage.configured"
+    group: state.Group
+
+
+class StorageInvalidated(Fact, frozen=True, tag="storage.invalidated"):
+    TYPE: ClassVar = "storage.invalidated"
+
+
+class StorageDeinitialized(Fact, frozen=True, tag="storage.deinitialized"):
+    TYPE: ClassVar = "storage.deinitialized"
+
+
+class ProducerRegistered(Fact, frozen=True, tag="storage.producer_registered"):
+    TYPE: ClassVar = "storage.producer_registered"
+    producer: str | None
+
+
+class ProducerUnregistered(Fact, frozen=True, tag="storage.producer_unregistered"):
+    TYPE: ClassVar = "storage.producer_unregistered"
+    producer: str
+
+
+class StorageWarned(Fact, frozen=True, tag="storage.warning"):
+    TYPE: ClassVar = "storage.warning"
+    what: str
+    message: str
+
+
+class GroupCreated(Fact, frozen=True, tag="group.created"):
+    TYPE: ClassVar = "group.created"
+    group: state.Group
+
+
+class RunCreated(Fact, frozen=True, tag="run.created"):
+    """`counter` and `number`: of a numbered run, the counter whose highest number it took."""
+
+    TYPE: ClassVar = "run.created"
+    run: state.Run
+    counter: str | None = None
+    number: int = 0
+
+
+class RunTakenOver(Fact, frozen=True, tag="run.taken_over"):
+    TYPE: ClassVar = "run.taken_over"
+    run_id: str
+    owner: str
+    visible: bool
+
+
+class RunParamSet(Fact, frozen=True, tag="run.param_set"):
+    TYPE: ClassVar = "run.param_set"
+    run_id: str
+    param: str
+    value: Value
+
+
+class RunRemoved(Fact, frozen=True, tag="run.removed"):
+    TYPE: ClassVar = "run.removed"
+    run_id: str
+
+
+class AcqStarted(Fact, frozen=True, tag="acquisition.started"):
+    TYPE: ClassVar = "acquisition.started"
+    acq: state.Acq
+
+
+class AcqParamSet(Fact, frozen=True, tag="acquisition.param_set"):
+    TYPE: ClassVar = "acquisition.param_set"
+    acq_id: str
+    param: str
+    value: Value
+
+
+class ProducerFinished(Fact, frozen=True, tag="acquisition.producer_finished"):
+    TYPE: ClassVar = "acquisition.producer_finished"
+    acq_id: str
+    producer: str | None
+    ok: bool
+    summary: dict[str, Value]
+
+
+class AcqFinished(Fact, frozen=True, tag="acquisition.finished"):
+    TYPE: ClassVar = "acquisition.finished"
+    acq_id: str
+    verdict: str
+    reason: str
+
+
+class AcqAborted(Fact, frozen=True, tag="acquisition.aborted"):
+    TYPE: ClassVar = "acquisition.aborted"
+    acq_id: str
+    reason: str
+
+
+class AcqSealed(Fact, frozen=True, tag="acquisition.sealed"):
+    TYPE: ClassVar = "acquisition.sealed"
+    acq_id: str
+
+
+class AcqRemoved(Fact, frozen=True, tag="acquisition.removed"):
+    TYPE: ClassVar = "acquisition.removed"
+    acq_id: str
+
+
+class AcqWarned(Fact, frozen=True, tag="acquisition.warning"):
+    TYPE: ClassVar = "acquisition.warning"
+    acq_id: str
+    what: str
+    message: str
+
+
+class ConversionQueued(Fact, frozen=True, tag="conversion.queued"):
+    TYPE: ClassVar = "conversion.queued"
+    conversion: state.Conversion
+
+
+class ConversionStarted(Fact, frozen=True, tag="conversion.started"):
+    TYPE: ClassVar = "conversion.started"
+    conversion: state.Conversion
+
+
+class ConversionSucceeded(Fact, frozen=True, tag="conversion.succeeded"):
+    TYPE: ClassVar = "conversion.succeeded"
+    conversion: state.Conversion
+
+
+class ConversionFailed(Fact, frozen=True, tag="conversion.failed"):
+    TYPE: ClassVar = "conversion.failed"
+    conversion: state.Conversion
+
+
+class ConversionCancelled(Fact, frozen=True, tag="conversion.cancelled"):
+    TYPE: ClassVar = "conversion.cancelled"
+    conversion: state.Conversion
+
+
+AnyFact = (
+    StorageInitialized
+    | StorageConfigured
+    | StorageInvalidated
+    | StorageDeinitialized
+    | ProducerRegistered
+    | ProducerUnregistered
+    | StorageWarned
+    | GroupCreated
+    | RunCreated
+    | RunTakenOver
+    | RunParamSet
+    | RunRemoved
+    | AcqStarted
+    | AcqParamSet
+    | ProducerFinished
+    | AcqFinished
+    | AcqAborted
+    | AcqSealed
+    | AcqRemoved
+    | AcqWarned
+    | ConversionQueued
+    | ConversionStarted
+    | ConversionSucceeded
+    | ConversionFailed
+    | ConversionCancelled
+)
+
+
+class Event(Struct, frozen=True):
+    """A fact, the storage whose topic it is told under (None: none), and the id of what it is about."""
+
+    fact: AnyFact
+    storage_id: str | None
+    subject: str

@@ -1,0 +1,172 @@
+"""Runs: made, reused, numbered, set aside, and their parameters (SPEC 4.2)."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from storage_protocol import codec, commands, errors, names
+from storage_protocol.errors import Refusal
+from storage_protocol.limits import Limits
+
+from . import facts, render
+from .conversions import cancel_queued
+from .decision import Accepted, Answer, Decision, Intended, Moment, RunIntent, Waits, plain
+from .facts import Event
+from .lifecycle import transition
+from .ownership import anothers, is_orphan, own_run, run_id_of, the_storage, wrong_acq_state, wrong_storage_state
+from .state import Acq, Run, State, Storage, counter_id
+from .work import RUN_MARKER, Done, Failed, MakeFolder, Taken
+
+
+def number_of(state: State, storage: Storage, pattern: str, above: int = 0) -> int:
+    """The number that a numbered run takes: one more than the highest ever taken, free of runs in memory."""
+    before, after = names.split_numbered(pattern) or (pattern, "")
+    number = max(state.counter(counter_id(storage.group_id, before, after)), above) + 1
+    while True:
+        key = ("node", run_id_of(storage, names.numbered(pattern, number)))
+        if state.records.get(key) is None:
+            return number
+        number += 1
+
+
+def new_run(state: State, command: commands.NewRun, now: Moment, above: int = 0) -> Decision:
+    storage = the_storage(state, command.storage_id)
+    if isinstance(storage, Refusal):
+        return storage
+    if transition("storage", storage.state, command.CMD) is None:
+        return wrong_storage_state(storage, command.CMD)
+    pattern = command.run_name if names.split_numbered(command.run_name) else None
+    number = number_of(state, storage, pattern, above) if pattern else 0
+    name = names.numbered(command.run_name, number)
+    if wrong := names.segment(name):
+        return errors.invalid_name("run_name", "segment", f"The run's name would be {name!r}; {wrong}.")
+    run_id = run_id_of(storage, name)
+    found = state.node(run_id)
+    if found is not None and type(found) is not Run:
+        return errors.already_exists("node", run_id, f"{run_id} is no run in the RunDB; choose another name.")
+    if found is not None and found.owner != storage.uid and not is_orphan(state, found):
+        return anothers(found)
+    removes = command.mode == "remove"
+    cancelled: tuple[Event, ...] = ()
+    if found is not None and removes:
+        for acq in state.acqs_of(run_id):
+            if acq.state == "open":
+                return wrong_acq_state(acq, "removing its run")
+            if not acq.sealed:
+                return Waits(acq.node_id)
+        cancelled = tuple(
+            event
+            for acq in state.acqs_of(run_id)
+            for event in cancel_queued(state, acq.node_id, "run removed", now)
+        )
+    if found is not None and not removes:
+        if refusal := params_over(found, command.params, Limits()):
+            return refusal
+        run = found
+    else:
+        run = _fresh_run(storage, run_id, name, command, now)
+    intent = RunIntent(
+        storage_id=storage.storage_id,
+        order=_order(state, storage, run, found, removes, fresh=pattern is not None, now=now),
+        run=run,
+        created=run is not found,
+        removes=removes,
+        params=command.params,
+        pattern=pattern,
+        number=number,
+    )
+    return Intended(intent, cancelled)
+
+
+def _fresh_run(storage: Storage, run_id: str, name: str, command: commands.NewRun, now: Moment) -> Run:
+    return Run(
+        node_id=run_id,
+        uid=now.fresh(),
+        name=name,
+        parent_id=storage.group_id,
+        storage_id=storage.storage_id,
+        owner=storage.uid,
+        mp=storage.init.brg_mp,
+        path="/".join(filter(None, (storage.init.brg_path, name))),
+        visible=storage.init.use_rundb,
+        created_at=now.time,
+        params=command.params,
+        params_bytes=codec.params_bytes(command.params),
+    )
+
+
+def _order(
+    state: State, storage: Storage, run: Run, found: Run | None, removes: bool, *, fresh: bool, now: Moment
+) -> MakeFolder:
+    taken_over = replace(run, storage_id=storage.storage_id)
+    set_aside = (found.uid if found is not None else now.fresh()) if removes and not fresh else None
+    return MakeFolder(
+        mp=run.mp,
+        path=tuple(run.path.split("/")),
+        marker_name=RUN_MARKER,
+        marker=render.marker(render.run(taken_over, state.places)),
+        id=run.node_id,
+        uid=run.uid,
+        set_aside=set_aside,
+        fresh=fresh,
+    )
+
+
+def settle_run(state: State, intent: RunIntent, result: Done | Taken | Failed, now: Moment) -> Decision:
+    """The run's folder is there, or cannot be made: the second decision of `new_run_storage`."""
+    if isinstance(result, Failed):
+        return Refusal(result.code, result.message, result.details)
+    storage = the_storage(state, intent.storage_id)
+    if isinstance(storage, Refusal):
+        return storage
+    run, id = intent.run, intent.run.node_id
+    if isinstance(result, Taken):
+        command = commands.NewRun(
+            storage_id=intent.storage_id, run_name=intent.pattern or run.name, params=intent.params
+        )
+        return new_run(state, command, now, above=intent.number)
+    events = []
+    found = state.run(id)
+    if found is not None and intent.created:
+        events += [Event(facts.AcqRemoved(acq.node_id), acq.storage_id, acq.node_id) for acq in state.acqs_of(id)]
+        events.append(Event(facts.RunRemoved(id), found.storage_id, id))
+    if intent.created:
+        counter = None
+        if intent.pattern is not None:
+            before, after = names.split_numbered(intent.pattern) or (intent.pattern, "")
+            counter = counter_id(storage.group_id, before, after)
+        events.append(Event(facts.RunCreated(run, counter, intent.number), storage.storage_id, id))
+        return Accepted(tuple(events), Answer("run", id))
+    if run.owner != storage.uid:
+        visible = run.visible or storage.init.use_rundb
+        events.append(Event(facts.RunTakenOver(id, storage.uid, visible), storage.storage_id, id))
+    for name, value in intent.params.items():
+        events.append(Event(facts.RunParamSet(id, name, value), storage.storage_id, id))
+    return Accepted(tuple(events), Answer("run", id))
+
+
+def set_param_run(state: State, command: commands.SetParamRun, now: Moment, limits: Limits) -> Decision:
+    storage = the_storage(state, command.storage_id)
+    if isinstance(storage, Refusal):
+        return storage
+    run = own_run(state, storage, run_id_of(storage, command.run_name))
+    if isinstance(run, Refusal):
+        return run
+    if not storage.init.use_rundb:
+        return Accepted((), plain({"stored": False}))
+    if refusal := params_over(run, {command.param: command.value}, limits):
+        return refusal
+    fact = facts.RunParamSet(run.node_id, command.param, command.value)
+    return Accepted((Event(fact, storage.storage_id, run.node_id),), plain({"stored": True}))
+
+
+def params_over(node: Run | Acq, more: dict[str, names.Value], limits: Limits) -> Refusal | None:
+    """Why these parameters cannot be set on top of what the node has."""
+    if not more:
+        return None
+    known = sum(
+        names.value_bytes(name) + names.value_bytes(node.params[name]) for name in more if name in node.params
+    )
+    size = node.params_bytes - known + codec.params_bytes(more)
+    count = len(node.params) + sum(name not in node.params for name in more)
+    return codec.params_over(count, size, limits)

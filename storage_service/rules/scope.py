@@ -1,0 +1,72 @@
+"""What a command touches, so that two that collide are not decided around one another's outside work.
+
+A command whose outside work is under way holds its scope until that is committed. Another one waits when it
+touches the same storage as a whole, the same node, or a node above or below it; the rest goes on.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from storage_protocol import commands
+from storage_protocol.commands import Command
+
+from .decision import AcqIntent, ConfigIntent, Intent, RunIntent
+from .ownership import run_id_of
+from .state import State
+
+
+class Scope(Struct, frozen=True):
+    """`storage` is touched; all of it where `whole`. `node` is a RunDB id, or "" for none."""
+
+    storage: str = ""
+    whole: bool = False
+    node: str = ""
+
+    def collides(self, other: Scope) -> bool:
+        if self.storage and self.storage == other.storage and (self.whole or other.whole):
+            return True
+        if not self.node or not other.node:
+            return False
+        mine, others = self.node + "/", other.node + "/"
+        return mine.startswith(others) or others.startswith(mine)
+
+
+def scope_of(state: State, command: Command) -> Scope:
+    """What a mutating command touches, as far as its arguments and the storage's record tell."""
+    match command:
+        case commands.SetParamAcq() | commands.CloseAcq() | commands.AbortAcq():
+            return Scope(command.storage_id, node=command.acq_id)
+        case commands.MarkAsFinished() if command.acq_id is not None:
+            return Scope(command.storage_id, node=command.acq_id)
+        case commands.NewRun() | commands.SetParamRun():
+            storage = state.storage(command.storage_id)
+            return Scope(command.storage_id, node=run_id_of(storage, command.run_name) if storage else "")
+        case commands.NewAcq():
+            storage = state.storage(command.storage_id)
+            run = run_id_of(storage, command.run_name) if storage else ""
+            return Scope(command.storage_id, node=f"{run}/{command.acq_name}" if run else "")
+        case commands.NewGroup():
+            return Scope(node=f"{command.parent_id}/{command.name}")
+        case commands.RetryConversion():
+            found = state.records.get(("conversion", command.conversion_id))
+            return Scope(node=getattr(found, "acq_id", ""))
+        case commands.CancelConversion():
+            return Scope()
+        case _:
+            return Scope(getattr(command, "storage_id", ""), whole=True)
+
+
+def scope_of_intent(intent: Intent) -> Scope:
+    """What an open intent holds."""
+    match intent:
+        case ConfigIntent():
+            return Scope(intent.storage_id, whole=True)
+        case RunIntent():
+            # Two runs that share a counter must not be numbered around each other.
+            node = f"{intent.run.parent_id}/{intent.pattern}" if intent.pattern else intent.run.node_id
+            return Scope(intent.storage_id, node=node)
+        case AcqIntent():
+            return Scope(intent.storage_id, node=intent.acq.node_id)
+        case _:
+            return Scope()

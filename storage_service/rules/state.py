@@ -1,0 +1,248 @@
+"""What the service knows: frozen records, and the part of them that is in memory.
+
+Records are values; a change makes a new one. `State` holds those that commands were asked about: every storage,
+everything that is open, and what was looked up. The rules only read it.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from msgspec import Struct, field
+
+from storage_protocol.commands import InitStorage
+from storage_protocol.names import Value
+from storage_protocol.records import CountedMark, Location, Warn
+
+MAX_WARNINGS = 32
+
+
+class Storage(Struct, frozen=True):
+    """A storage. `uid` tells one life of its id from the next: runs belong to a life, not to an id.
+
+    producers, producers_unnamed  registered ones, for later acquisitions
+    open_acqs                     ids, in the order of their opening
+    """
+
+    storage_id: str
+    uid: str
+    init: InitStorage
+    created_at: str
+    configured: bool = False
+    producers: tuple[str, ...] = ()
+    producers_unnamed: int = 0
+    open_acqs: tuple[str, ...] = ()
+    warnings: tuple[Warn, ...] = ()
+
+    @property
+    def state(self) -> str:
+        """`ready`, `configured` or `acquiring`."""
+        if not self.configured:
+            return "ready"
+        return "acquiring" if self.open_acqs else "configured"
+
+    @property
+    def group_id(self) -> str:
+        """The RunDB id of its base run group."""
+        return f"{self.init.brg_parent_id}/{self.init.brg_name}"
+
+
+class Group(Struct, frozen=True, tag="group"):
+    """A group of the RunDB. One that is not `visible` only keeps its id's place (a storage without RunDB)."""
+
+    node_id: str
+    uid: str
+    name: str
+    parent_id: str
+    mp: str
+    path: str
+    visible: bool
+    created_at: str
+
+
+class Run(Struct, frozen=True, tag="run"):
+    """A run. `owner` is the uid of the storage's life that it belongs to; `path` its folder below the mount."""
+
+    node_id: str
+    uid: str
+    name: str
+    parent_id: str
+    storage_id: str
+    owner: str
+    mp: str
+    path: str
+    visible: bool
+    created_at: str
+    params: dict[str, Value] = field(default_factory=dict)
+    params_bytes: int = 0
+
+
+class Opening(Struct, frozen=True):
+    """What a call of `new_acq_storage` gave: a later call for the open acquisition must not give other values."""
+
+    convert_script: str | None = None
+    params: dict[str, Value] = field(default_factory=dict)
+    producers_count: int | None = None
+    producers: tuple[str, ...] | None = None
+
+
+class Acq(Struct, frozen=True, tag="acq"):
+    """An acquisition. It belongs to the storage that its run belongs to.
+
+    required    R of the finish barrier: the names that must mark
+    expected    n of the finish barrier: the marks that must be counted
+    conversion  the state of its newest conversion, which belongs to `conversion_segment`
+    """
+
+    node_id: str
+    uid: str
+    name: str
+    run_id: str
+    run_name: str
+    storage_id: str
+    mp: str
+    path: str
+    visible: bool
+    started_at: str
+    created_at: str
+    segment: int = 1
+    state: str = "open"
+    sealed: bool = False
+    verdict: str | None = None
+    required: tuple[str, ...] = ()
+    expected: int = 0
+    marks: tuple[CountedMark, ...] = ()
+    convert_script: str | None = None
+    conversion: str | None = None
+    conversion_segment: int = 0
+    finished_at: str | None = None
+    reason: str = ""
+    warnings: tuple[Warn, ...] = ()
+    opening: Opening = Opening()
+    params: dict[str, Value] = field(default_factory=dict)
+    params_bytes: int = 0
+
+
+class Conversion(Struct, frozen=True):
+    """A conversion. The last four are not told on the wire.
+
+    tries          attempts that count against `max_attempts`
+    interruptions  attempts in a row that the service itself ended
+    not_before     seconds since 1970: when the next attempt may start
+    """
+
+    conversion_id: str
+    acq_id: str
+    uid: str
+    segment: int
+    script: str
+    storage_id: str
+    mp: str
+    path: str
+    queued_at: str
+    state: str = "queued"
+    attempt: int = 0
+    exit_code: int | None = None
+    progress: float | None = None
+    started_at: str | None = None
+    ended_at: str | None = None
+    reason: str = ""
+    tries: int = 0
+    interruptions: int = 0
+    not_before: float = 0.0
+
+    @property
+    def active(self) -> bool:
+        return self.state in ("queued", "running")
+
+    @property
+    def log_name(self) -> str:
+        """The log of the last attempt, beside the data."""
+        return f"conversion-{self.segment}-{self.attempt}.log"
+
+
+class Places(Struct, frozen=True):
+    """Where this host reaches each mount point: its folder, by the mount point's name."""
+
+    roots: dict[str, str] = field(default_factory=dict)
+
+    def location(self, mp: str, path: str) -> Location:
+        """Where `path` below a mount point is, for clients."""
+        root = self.roots.get(mp)
+        if root is None:
+            return Location(mp, path)
+        local = f"{root.rstrip('/')}/{path}" if path else root
+        return Location(mp, path, local, "file://" + quote(local))
+
+
+class Counter(Struct, frozen=True):
+    """The highest number ever taken by the numbered runs of one base run group and one text around it."""
+
+    highest: int
+
+
+Node = Group | Run | Acq
+Record = Storage | Group | Run | Acq | Conversion | Counter
+Key = tuple[str, str]
+"""A record's place: (`storage`, id), (`node`, RunDB id), (`conversion`, id), (`counter`, `counter_id`)."""
+
+
+def counter_id(group_id: str, before: str, after: str) -> str:
+    return f"{group_id}/{before}{{n}}{after}"
+
+
+class State:
+    """The records in memory, by key; a key that is known to have none holds None.
+
+    `complete` and `nested` are what was looked up for the one command that is being decided:
+    runs of which every acquisition is in memory, and for an acquisition's id the id of one that lies
+    inside of it or around it.
+    """
+
+    def __init__(self, places: Places) -> None:
+        self.places = places
+        self.records: dict[Key, Record | None] = {}
+        self.complete: set[str] = set()
+        self.nested: dict[str, str | None] = {}
+
+    def storage(self, storage_id: str) -> Storage | None:
+        return self.records.get(("storage", storage_id))  # type: ignore[return-value]
+
+    def node(self, node_id: str) -> Node | None:
+        return self.records[("node", node_id)]  # type: ignore[return-value]
+
+    def run(self, run_id: str) -> Run | None:
+        found = self.records[("node", run_id)]
+        return found if type(found) is Run else None
+
+    def acq(self, acq_id: str) -> Acq | None:
+        found = self.records[("node", acq_id)]
+        return found if type(found) is Acq else None
+
+    def conversion(self, conversion_id: str) -> Conversion | None:
+        return self.records[("conversion", conversion_id)]  # type: ignore[return-value]
+
+    def counter(self, id: str) -> int:
+        found = self.records[("counter", id)]
+        return found.highest if type(found) is Counter else 0
+
+    def acqs_of(self, run_id: str) -> list[Acq]:
+        """Every acquisition of a run; the run must be `complete`. Raises KeyError when it is not."""
+        if run_id not in self.complete:
+            raise KeyError(run_id)
+        return [each for each in self.records.values() if type(each) is Acq and each.run_id == run_id]
+
+    def active_conversions(self, acq_id: str) -> list[Conversion]:
+        """Those of an acquisition that are queued or running; they are always in memory."""
+        return [
+            each
+            for each in self.records.values()
+            if type(each) is Conversion and each.acq_id == acq_id and each.active
+        ]
+
+    def has(self, key: Key) -> bool:
+        if key[0] == "acqs_of":
+            return key[1] in self.complete
+        if key[0] == "nested":
+            return key[1] in self.nested
+        return key in self.records or key[0] == "storage"

@@ -1,0 +1,127 @@
+"""What a door is asked to do, and what it says came of it: frozen values, without a clock or a file.
+
+A door meets every fault of the outside world as an exception of its own libraries and answers with a `Fault`,
+which carries the refusal code that a client will see. The same order carried out twice has the same result.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct, field
+
+RUN_MARKER = "run.json"
+ACQ_MARKER = "acquisition.json"
+TRASH = ".storage-trash"
+
+
+class Fault(Exception):
+    """The outside world said no: `code` is one of the protocol's refusal codes."""
+
+    def __init__(self, code: str, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.details = details
+
+
+class ReachMount(Struct, frozen=True, tag="reach_mount"):
+    """See whether a mount point answers. `mp` is the mount point as clients name it."""
+
+    mp: str
+
+
+class MakeFolder(Struct, frozen=True, tag="make_folder"):
+    """Make the folder of a run or an acquisition, with its marker file, and sync the whole chain.
+
+    mp          the mount point, as clients name it
+    path        the folder's segments below the mount, each already valid
+    marker_name `run.json` or `acquisition.json`
+    marker      the marker file's content (JSON, UTF-8)
+    id, uid     what the folder is to describe; `marker` says the same
+    above       (depth, id): the folder `path[:depth]` may hold a marker that describes `id`; any other marker
+                on the way is another's folder
+    set_aside   the name below `.storage-trash` to which what stands there now is moved first; nil: adopt it
+    fresh       the folder must not be there yet (a numbered run): see `Taken`
+    script      a conversion script that must be runnable, as named by the client; nil: none
+    """
+
+    mp: str
+    path: tuple[str, ...]
+    marker_name: str
+    marker: bytes
+    id: str
+    uid: str
+    above: tuple[tuple[int, str], ...] = ()
+    set_aside: str | None = None
+    fresh: bool = False
+    script: str | None = None
+
+
+class WriteMarker(Struct, frozen=True, tag="write_marker"):
+    """Replace the marker file of a folder that is there, atomically. With `sync_data`, first sync the data."""
+
+    mp: str
+    path: tuple[str, ...]
+    marker_name: str
+    marker: bytes
+    id: str
+    uid: str
+    sync_data: bool = False
+
+
+class RunScript(Struct, frozen=True, tag="run_script"):
+    """Run one attempt of a conversion.
+
+    script      as the client named it: a path below the scripts folder
+    mp, path    where the acquisition's folder is
+    log_name    the log file's name in that folder
+    argv        the arguments after the script
+    env         what the script finds in its environment besides what the door adds
+    """
+
+    conversion_id: str
+    attempt: int
+    script: str
+    mp: str
+    path: tuple[str, ...]
+    log_name: str
+    argv: tuple[str, ...]
+    env: dict[str, str]
+
+
+class Done(Struct, frozen=True, tag="done"):
+    """It is done, and synced."""
+
+
+class Taken(Struct, frozen=True, tag="taken"):
+    """A numbered run's folder is there already (`MakeFolder.fresh`): nothing was changed."""
+
+
+class Failed(Struct, frozen=True, tag="failed"):
+    """It could not be done: a refusal code, one sentence and details, as of `Fault`."""
+
+    code: str
+    message: str
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+class Ended(Struct, frozen=True, tag="ended"):
+    """An attempt of a conversion is over, and nothing that it started is left.
+
+    how         `exited`, `timed_out`, `cancelled`, `interrupted` (by the service's own end) or `not_started`
+    exit_code   of the script itself; negative: the signal that ended it; nil when it was never started
+    progress    the last that it said, 0 to 1, or nil
+    reason      one sentence where there is something to say, else ""
+    """
+
+    conversion_id: str
+    attempt: int
+    how: str
+    exit_code: int | None = None
+    progress: float | None = None
+    reason: str = ""
+
+
+Order = ReachMount | MakeFolder | WriteMarker
+Result = Done | Taken | Failed

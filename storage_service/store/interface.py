@@ -1,0 +1,71 @@
+"""What the desk's shell asks of a store. `sqlite.py` is one; the composition root chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from ..desk.batch import Batch, StoredIntent
+from ..rules.state import Conversion, Key, Node, Storage
+
+
+class StoreError(Exception):
+    """The store cannot be used; the message is one sentence for who starts the service."""
+
+
+class NotWrittenError(Exception):
+    """The transaction was rolled back: nothing of it is durable. The message says why."""
+
+
+class UnknownOutcomeError(Exception):
+    """The commit failed, and may be durable all the same: only a restart can tell (promise R3)."""
+
+
+class Snapshot(Struct, frozen=True):
+    """What a start-up loads: every storage, and what is open.
+
+    nodes          open and unsealed acquisitions, and those of active conversions
+    topics         the newest seq of each topic
+    newest_key_ms  of the newest UUIDv7 key ever stored; forgotten_ms: of the newest ever forgotten; 0: none
+    """
+
+    journal_id: str
+    last_seq: int
+    topics: dict[str, int]
+    storages: list[Storage]
+    nodes: list[Node]
+    conversions: list[Conversion]
+    intents: list[StoredIntent]
+    newest_key_ms: int
+    forgotten_ms: int
+
+
+class Committed(Struct, frozen=True):
+    """What a commit has to tell: how many keys were forgotten, and the time of the newest UUIDv7 among them."""
+
+    forgotten: int = 0
+    forgotten_ms: int = 0
+
+
+class Writer(Protocol):
+    """The one read-write connection. Used by one thread."""
+
+    def snapshot(self) -> Snapshot: ...
+
+    def commit(self, batch: Batch, wall: float) -> Committed:
+        """Make a batch durable. Raises NotWrittenError or UnknownOutcomeError."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Lookups(Protocol):
+    """A read-only connection for records that are not in memory. Used by one thread."""
+
+    def look_up(self, keys: Iterable[Key]) -> list[tuple[Key, Any]]:
+        """Each key's record, or None: see `SqliteLookups.look_up`."""
+        ...
+
+    def close(self) -> None: ...
