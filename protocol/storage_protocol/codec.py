@@ -24,6 +24,7 @@ MAX_SUMMARY = 32
 _MAX_ARRAY = 1024
 
 _encode = msgspec.msgpack.Encoder().encode
+_OVER = re.compile(r"(\d+) exceeds max_map_len")
 _FIELD = re.compile(r"at `\$\.(\w+)")
 
 
@@ -186,7 +187,9 @@ def _unpack(frame: bytes, most_params: int) -> Any:
         raise _MalformedError("followed by bytes that do not belong to it") from None
     # Hostile keys raise TypeError, and timestamps OverflowError.
     except (ValueError, TypeError, OverflowError, KeyError, MemoryError) as error:
-        if "max_map_len" in str(error):
+        over = _OVER.match(str(error))
+        # A header that promises more than the frame can hold is no large map, but a broken one.
+        if over and 2 * int(over[1]) <= len(frame):
             raise _TooManyError from None
         raise _MalformedError(f"not a msgpack map with string keys ({shown(str(error), 120)})") from None
 

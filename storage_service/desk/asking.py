@@ -38,7 +38,7 @@ class Asking:
         self._describe = describe
 
     def query(self, ticket: Ticket, moment: Moment) -> bool:
-        """Answer a query, or set it to work as soon as all that its peer did before is durable. False: it waits."""
+        """Answer a query, or set it to work once all that its peer did before is durable. False: it waits."""
         command = ticket.request.command
         if type(command) is commands.Ping:
             self._replies.now(ticket, codec.encode_value({"time": moment.time}))

@@ -56,7 +56,7 @@ class Attempts:
             self._desk.apply(events, moment)
 
     def resume(self, moment: Moment) -> None:
-        """Read the queue from the records again; results whose transaction was taken back are decided once more."""
+        """Read the queue from the records again; results that were taken back are decided once more."""
         self.queue = ConversionQueue(self.queue.most)
         for record in list(self._desk.state.records.values()):
             if isinstance(record, Conversion):

@@ -22,17 +22,21 @@ class StateLock:
             folder.mkdir(parents=True, exist_ok=True)
             self._fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            raise StoreError(f"The state folder {folder} cannot be used: {error.strerror}.") from None
+            raise StoreError(f"state_dir: the folder {folder} cannot be used: {error.strerror}.") from None
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             holder = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(self._fd)
-            message = f"The state folder {folder} is in use by process {holder}; one service at a time may use it."
+            message = (
+                f"state_dir: the folder {folder} is in use by process {holder}; one service at a time may use it."
+            )
             raise StoreError(message) from None
         if (kind := file_system(folder)) in NETWORK_FILE_SYSTEMS:
             os.close(self._fd)
-            message = f"The state folder {folder} is on {kind}; SQLite must not be used on a network file system."
+            message = (
+                f"state_dir: the folder {folder} is on {kind}; SQLite must not be used on a network file system."
+            )
             raise StoreError(message)
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)

@@ -16,6 +16,9 @@ The smallest source drives when it is small. Else the newest nodes are tried fir
 soon found among them; only when that does not fill the page, all of them are walked with the sources as sieves.
 """
 
+# Values are always bound: what is put together here are words of this file.
+# ruff: noqa: S608
+
 from __future__ import annotations
 
 import re
@@ -37,6 +40,9 @@ Key = tuple[str, int]
 
 NEWEST: Key = ("~", INT64_MAX)
 """After every node: times begin with a digit."""
+
+OLDEST: Key = ("", 0)
+"""Before every node."""
 
 MAX_PATTERN = 16_384
 """Bytes of a `like`. SQLite takes 50,000 at most, and a `[` becomes three."""
@@ -87,8 +93,9 @@ class _Asked(Struct, frozen=True):
     @property
     def hits(self) -> str:
         """The nodes that have such a value of their own, but for open acquisitions."""
+        indexed = "SELECT n FROM search INDEXED BY search_by_value"
         return " UNION ALL ".join(
-            f"SELECT n FROM search INDEXED BY search_by_value WHERE name = {self.name} AND class = '{class_}' AND {test}"
+            f"{indexed} WHERE name = {self.name} AND class = '{class_}' AND {test}"
             for class_, test in self.tests.items()
         )
 
@@ -101,7 +108,7 @@ class _Asked(Struct, frozen=True):
         return f"coalesce({nearest}, 0)"
 
     def source(self, kind: str, few_runs: bool) -> str:
-        """Every node of this kind that can match. Among few runs a hit is looked for first, in their index alone."""
+        """Every node of this kind that can match. Whether a hit is one of few runs their index tells first."""
         if kind == "run":
             return self.hits
         sieve = f"hit.n IN ({_RUNS}) AND " if few_runs else ""
@@ -175,7 +182,8 @@ class Search:
     def _page(self, terms: list[str], since: str | None = None) -> list[Key]:
         sql = " AND ".join(terms) + " ORDER BY at DESC, n DESC LIMIT :rows"
         bound = self._bound if since is None else self._bound | {"since": since}
-        return self._database.execute(sql, bound).fetchall()
+        found: list[Any] = self._database.execute(sql, bound).fetchall()
+        return found
 
     def _judged(self, kind: str) -> list[str]:
         command = self._command
@@ -226,7 +234,7 @@ class Search:
         return [_Asked(self._bind(param), _all(tests)) for param, tests in by_param.items()]
 
     def _tests(self, condition: where.Condition) -> dict[str, str]:
-        """The condition as SQL on `value`, by the class of values that it compares with. nil compares with nothing."""
+        """The condition as SQL on `value`, by the class that it compares with: nil compares with nothing."""
         if condition.operator == "like":
             return {"t": self._like(condition.operand)}
         if condition.operator == "in":
@@ -238,14 +246,14 @@ class Search:
         return {} if class_ == _NIL else {class_: f"value {_COMPARE[condition.operator]} {self._bind(value)}"}
 
     def _like(self, pattern: str) -> str:
-        """GLOB, with its `[` taken literally. It ends a text at a NUL: a text or a pattern with one matches nothing."""
+        """GLOB with its `[` taken literally. It stops at a NUL: a text or a pattern with one matches nothing."""
         if "\0" in pattern:
             return "0"
         literal = re.split(r"[*?]", pattern, maxsplit=1)[0].encode()
         glob = self._bind(pattern.replace("[", "[[]"))
         # No text has the byte ff in it: all that begin with the literal are before it.
         first, last = self._bind(literal.decode()), self._bind(literal + b"\xff")
-        begins = f"value >= {first} AND value < CAST({last} AS TEXT)" 
+        begins = f"value >= {first} AND value < CAST({last} AS TEXT)"
         return f"{begins} AND value GLOB {glob} AND instr(value, char(0)) = 0"
 
 

@@ -150,7 +150,7 @@ def test_the_endpoint_comes_from_the_environment_too(service: Service) -> None:
         ("dance",),
     ],
 )
-def test_wrong_usage_is_exit_code_2(words: tuple[str, ...], nobody: str) -> None:
+def test_wrong_usage_is_exit_code_2(words: tuple[str, ...]) -> None:
     done = run(*words)
     assert done.returncode == 2
     assert done.stdout == ""

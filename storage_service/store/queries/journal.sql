@@ -19,12 +19,10 @@ WHERE seq > :after
     AND (:topics IS NULL OR topic IN (SELECT value FROM json_each(:topics)))
 ORDER BY seq LIMIT :rows;
 
--- The same of one event.
+-- One event, if it is of the subject.
 -- name: event
-SELECT body FROM journal NOT INDEXED
-WHERE seq = :seq
-    AND (:subject IS NULL OR subject = :subject OR (subject > :below AND subject < :beyond))
-    AND (:topics IS NULL OR topic IN (SELECT value FROM json_each(:topics)));
+SELECT body FROM journal
+WHERE seq = :seq AND (:subject IS NULL OR subject = :subject OR (subject > :below AND subject < :beyond));
 
 -- How many events there are of what is below a subject, counted up to :most.
 -- name: below_count

@@ -1,5 +1,8 @@
 -- name: node
-SELECT n, visible FROM nodes WHERE node_id = :node_id;
+SELECT n FROM nodes WHERE node_id = :node_id;
+
+-- name: is_visible
+SELECT visible FROM nodes WHERE node_id = :node_id;
 
 -- name: node_record
 SELECT node_id, record FROM nodes WHERE n = :n;
@@ -9,7 +12,7 @@ SELECT name, class, value FROM params WHERE node_id = :node_id;
 
 -- The children of a node in the RunDB, oldest first.
 -- name: children
-SELECT n FROM nodes INDEXED BY nodes_by_parent
+SELECT at, n FROM nodes INDEXED BY nodes_by_parent
 WHERE parent_id = :parent_id AND n > :n AND visible = 1
 ORDER BY n LIMIT :rows;
 

@@ -1,0 +1,152 @@
+"""A bench for conversion scripts: real ones, run through the door, and all that it tells kept."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from storage_service.doors.conversion import Scripts, Settings
+from storage_service.doors.process_group import look
+from storage_service.rules.work import Ended, RunScript
+
+DEADLINE_S = 60.0
+LONG = "1000"  # seconds that a test's process would sleep: nothing here waits for it
+USUAL: dict[str, object] = {"timeout_s": 1000.0, "grace_s": 0.2, "log_bytes": 1 << 20}
+
+# Becomes a daemon as the book has it: a session of its own, orphaned, its output given up; says its pid in a file.
+DAEMON = """
+import os, signal, sys, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in (0, 1, 2):
+            os.dup2(null, fd)
+        if "deaf" in sys.argv:
+            signal.signal(signal.SIGTERM, lambda *_: open("terms", "a").write("term"))
+        with open("daemon.part", "w") as file:
+            file.write(str(os.getpid()))
+        os.rename("daemon.part", "daemon.pid")
+        while True:
+            time.sleep(1000)
+    os._exit(0)
+os.wait()
+while not os.path.exists("daemon.pid"):
+    time.sleep(0.005)
+"""
+
+
+class Bench:
+    """A `Scripts` and all that it has told, with a folder to run in and a log for each conversion."""
+
+    def __init__(self, folder: Path, settings: Settings, write: ThreadPoolExecutor) -> None:
+        self.folder = folder
+        self.settings = settings
+        self.write = write
+        self.ended: dict[str, Ended] = {}
+        self.told: list[tuple[str, float]] = []
+        loop = asyncio.get_running_loop()
+        self.scripts = Scripts(loop, settings, lambda *progress: self.told.append(progress), self._on_ended)
+
+    def _on_ended(self, ended: Ended) -> None:
+        assert ended.conversion_id not in self.ended, "told twice"
+        assert ended.conversion_id not in self.scripts.running() or "still running" in ended.reason
+        self.ended[ended.conversion_id] = ended
+
+    def script(self, text: str, name: str = "script") -> Path:
+        path = self.folder.parent / name
+        path.write_text(text)
+        path.chmod(0o755)
+        return path
+
+    def start(
+        self,
+        text: str | Path,
+        *,
+        conversion: str = "c1",
+        argv: tuple[str, ...] = (),
+        env: dict[str, str] | None = None,
+        log_fd: int | None = None,
+    ) -> None:
+        path = text if isinstance(text, Path) else self.script(text, f"script-{conversion}")
+        if log_fd is None:
+            log_fd = os.open(self.log_of(conversion), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        order = RunScript(conversion, 1, path.name, "file:///", ("run", "acq"), "x.log", argv, env or {})
+        self.scripts.start(order, path, self.folder, log_fd, self.write)
+
+    def log_of(self, conversion: str = "c1") -> Path:
+        return self.folder.parent / f"{conversion}.log"
+
+    async def end_of(self, conversion: str = "c1") -> Ended:
+        await until(lambda: conversion in self.ended)
+        return self.ended[conversion]
+
+    async def run(self, text: str | Path, **more: object) -> Ended:
+        self.start(text, **more)  # type: ignore[arg-type]
+        return await self.end_of()
+
+
+async def until(there: Callable[[], object]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not there():
+        assert time.monotonic() < deadline, "it did not come about"
+        await asyncio.sleep(0.005)
+
+
+def wait_until(there: Callable[[], object]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not there():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.005)
+
+
+def sh(body: str) -> str:
+    return f"#!/bin/sh\n{body}\n"
+
+
+def python(body: str) -> str:
+    return f"#!{sys.executable} -SE\n{body}\n"
+
+
+def pid_in(path: Path) -> int:
+    return int(path.read_text())
+
+
+def lives(pid: int) -> bool:
+    process = look(pid)
+    return process is not None and process.alive
+
+
+def fds() -> int:
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
+
+
+@asynccontextmanager
+async def open_bench(tmp_path: Path, settings: Settings) -> AsyncIterator[Bench]:
+    """Checks at its end that no descriptor, no child and no zombie stayed."""
+    folder = tmp_path / "acq"
+    folder.mkdir()
+    before = fds()
+    with ThreadPoolExecutor(1) as write:
+        bench = Bench(folder, settings, write)
+        yield bench
+        await bench.scripts.close()
+        assert bench.scripts.running() == frozenset()
+        with pytest.raises(ChildProcessError):
+            os.waitpid(-1, os.WNOHANG)  # noqa: ASYNC222
+        assert fds() == before
+
+
+def give(**change: object) -> pytest.MarkDecorator:
+    """The test's settings, where they are not the usual ones."""
+    return pytest.mark.parametrize("settings", [Settings(**USUAL | change)], ids=["settings"])  # type: ignore[arg-type]
