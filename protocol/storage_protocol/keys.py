@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from uuid import UUID
 
-_UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.I | re.A)
+_UUID7 = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.I | re.A)
 
 
 def uuid7(unix_ms: int, random: bytes) -> str:
@@ -19,6 +19,7 @@ def uuid7(unix_ms: int, random: bytes) -> str:
 def uuid7_ms(key: str) -> int | None:
     """The time of a UUIDv7 in its form of 36 characters, in milliseconds since 1970; None for any other key."""
     # Position 14 is the version: most keys that are not of this form end here.
-    if len(key) != 36 or key[14] != "7" or not _UUID7.fullmatch(key):
+    if len(key) != 36 or key[14] != "7":
         return None
-    return int(key[:8] + key[9:13], 16)
+    found = _UUID7.fullmatch(key)
+    return int(found[1] + found[2], 16) if found else None

@@ -28,10 +28,19 @@ def segment(text: str) -> str | None:
     return "it must be 1 to 128 of A-Z a-z 0-9 . _ + = - and begin with a letter or a digit"
 
 
+RESERVED = frozenset({"run.json", "acquisition.json"})
+"""What the service itself puts into the folders of runs and acquisitions: no folder may have these names."""
+
+
+def folder(text: str) -> str | None:
+    """A segment of a path that becomes a folder: any but the service's own files."""
+    if text in RESERVED:
+        return "it is the name of a file of the service's own"
+    return segment(text)
+
+
 def acq_name(text: str) -> str | None:
     """1 to 8 segments joined by `/`, at most 512 bytes."""
-    if _SEGMENT.fullmatch(text):
-        return None
     parts = text.split("/")
     if len(parts) > 8:
         return "it must be at most 8 segments joined by /"
@@ -52,7 +61,7 @@ def path(text: str) -> str | None:
 
 def _first_wrong(parts: list[str]) -> str | None:
     for part in parts:
-        if wrong := segment(part):
+        if wrong := folder(part):
             return f"its segment {part[:80]!r} is not allowed: {wrong}"
     return None
 
@@ -60,11 +69,11 @@ def _first_wrong(parts: list[str]) -> str | None:
 def run_pattern(text: str) -> str | None:
     """A `run_name`, in which one `{n}` or `{n:06}` may stand for a number."""
     if "{" not in text and "}" not in text:
-        return segment(text)
+        return folder(text)
     found = _NUMBERED.fullmatch(text)
     if not found:
         return "it may hold one {n}, or {n:0W} with a width W of 1 to 99, and no other braces"
-    return segment(numbered(text, 1))
+    return folder(numbered(text, 1))
 
 
 def split_numbered(text: str) -> tuple[str, str] | None:
@@ -98,7 +107,7 @@ RULES: dict[str, Callable[[str], str | None]] = {
     "storage_id": token,
     "producer": token,
     "segment": segment,
-    "run_name": segment,
+    "run_name": folder,
     "run_pattern": run_pattern,
     "acq_name": acq_name,
     "brg_path": path,

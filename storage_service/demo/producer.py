@@ -49,7 +49,7 @@ async def record(sampler: Sampler, file: Path) -> int:
     Samples lie on the ticks of the monotonic clock: those of one tick, of all producers, belong together.
     """
     taken = 0
-    with file.open("wb") as raw:  # noqa: ASYNC230  a few KiB, into the page cache
+    with file.open("wb") as raw:
         raw.write(sampler.header(PERIOD_S))
         first = last = int(time.monotonic() / PERIOD_S)
         while last < first + SAMPLES:

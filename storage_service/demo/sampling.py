@@ -114,7 +114,7 @@ class Sampler:
         self._source = SOURCES[producer]
         self._record = struct.Struct(f"<d{len(self._source.channels)}Q")
         # Unbuffered: /proc makes the numbers when it is read, again each time from the beginning.
-        self._files = [Path(name).open("rb", buffering=0) for name in self._source.files]
+        self._files = [Path(name).open("rb", buffering=0) for name in self._source.files]  # noqa: SIM115
 
     def header(self, period_s: float) -> bytes:
         """The first line of a raw file whose samples are `period_s` apart."""
@@ -129,7 +129,7 @@ class Sampler:
         return json.dumps(head).encode() + b"\n"
 
     def sample(self, now_s: float) -> bytes:
-        """One record, read now. Raises ValueError, KeyError or IndexError when /proc is not as this code knows it."""
+        """One record, read now. Raises LookupError or ValueError when /proc is not as this code knows it."""
         texts = []
         for file in self._files:
             file.seek(0)

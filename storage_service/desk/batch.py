@@ -25,6 +25,9 @@ _MISSING: Any = object()
 SELF_TELLING = (facts.AcqParamSet, facts.RunParamSet, facts.ProducerFinished, facts.AcqSealed)
 
 
+_TELLS_OF_WHAT_GOES = (facts.AcqRemoved, facts.RunRemoved, facts.StorageDeinitialized)
+
+
 class JournalRow(Struct, frozen=True):
     """An event as the journal keeps it: `body` is what is published, `fact` what the public body leaves out."""
 
@@ -79,6 +82,7 @@ class Batch:
         self.replies: list[tuple[Ticket, bytes | Refusal]] = []
         self.expire_keys_before: float | None = None
         self.newest_key_ms = 0
+        self.bytes = 0
         self._state = state
         self._journal = journal
         self._records_before: dict[Key, Any] = {}
@@ -92,10 +96,10 @@ class Batch:
 
     def apply(self, event: Event, time: str) -> None:
         """Make the event true in memory, and write it into the transaction."""
-        fact, state = event.fact, self._state
-        goes = isinstance(fact, facts.AcqRemoved | facts.RunRemoved | facts.StorageDeinitialized)
+        fact, state, kind = event.fact, self._state, type(event.fact)
+        goes = kind in _TELLS_OF_WHAT_GOES
         data = render.event_data(state, event) if goes else None
-        is_param = type(fact) is facts.AcqParamSet or type(fact) is facts.RunParamSet
+        is_param = kind is facts.AcqParamSet or kind is facts.RunParamSet
         for key, record in evolve(state, event, time):
             if key not in self._records_before:
                 self._records_before[key] = state.records.get(key, _MISSING)
@@ -154,6 +158,7 @@ class Batch:
             }
         )
         kept = None if isinstance(fact, SELF_TELLING) else _encode(fact)
+        self.bytes += len(body)
         self.rows.append(JournalRow(seq, where, event.subject, body, kept))
         journal.last_seq = seq
         journal.by_topic[where] = seq

@@ -45,6 +45,7 @@ from .works import Timers
 
 SEAL_WAIT_S = 5.0
 MAX_WAITING = 20_000
+RETRY_AFTER_S = 1.0
 _STORED = codec.encode_value({"stored": True})
 
 
@@ -109,6 +110,9 @@ class Desk:
     def _begin(self, message: Message, tickets: list[Ticket], moment: Moment) -> None:
         """Decide what can be decided at once; the rest of the message waits."""
         done = 0
+        if self._transactions.is_full():
+            self._overloaded(tickets, "too much waits to be written")
+            return
         if not self._peers.waits(message.peer):
             for ticket in tickets:
                 if not self._attempt(ticket, moment):
@@ -117,7 +121,7 @@ class Desk:
         rest = tickets[done:]
         if self._peers.count + len(rest) > MAX_WAITING:
             kept = sum(ticket.running for ticket in rest[:1])
-            self._overloaded(rest[kept:])
+            self._overloaded(rest[kept:], f"{MAX_WAITING} commands wait already")
             rest = rest[:kept]
         if rest:
             message.order = [ticket.index for ticket in rest]
@@ -127,10 +131,9 @@ class Desk:
                 self._peers.add(ticket)
             self._advance(message.peer, moment)
 
-    def _overloaded(self, tickets: list[Ticket]) -> None:
-        message = f"{MAX_WAITING} commands wait already; nothing was changed. Try again in a second."
+    def _overloaded(self, tickets: list[Ticket], why: str) -> None:
+        refusal = errors.overloaded(RETRY_AFTER_S, f"Nothing was changed: {why}. Try again in a second.")
         for ticket in tickets:
-            refusal = errors.overloaded(1.0, message)
             self.replies.frame(ticket.message, ticket.index, codec.encode_refusal(ticket.request.id, refusal))
 
     def _advance(self, peer: bytes, moment: Moment) -> None:
@@ -194,8 +197,8 @@ class Desk:
         result = self.answer(decision.answer)
         key = ticket.request.key
         if key is not None:
+            self.keyring.start(key, ticket.fingerprint)
             self.remember(key, ticket.fingerprint, result)
-            self.keyring.at_work[key] = AtWork(ticket.fingerprint)
         self.replies.when_durable(ticket, result)
 
     def _intend(self, ticket: Ticket, decision: Intended, scope: Scope) -> None:
@@ -203,7 +206,7 @@ class Desk:
         key = ticket.request.key
         stored = StoredIntent(self.fresh(), decision.intent, key, ticket.fingerprint)
         if key is not None:
-            self.keyring.at_work[key] = AtWork(ticket.fingerprint)
+            self.keyring.start(key, ticket.fingerprint)
         if self.work.is_told_at_once(decision.intent):
             result = self.answer(Answer("conversion", decision.intent.conversion_id))  # type: ignore[union-attr]
             if key is not None:
@@ -298,8 +301,8 @@ class Desk:
         for ticket, result in batch.replies:
             self.replies.now(ticket, result)
         for key, _, result in batch.keys:
-            self.keyring.committed(key)
-            self.replies.to_repeats(key, result)
+            for repeat in self.keyring.committed(key):
+                self.replies.now(repeat, result)
         moment = self._moment(now)
         self.work.committed(batch, moment)
         self._go_on(moment)

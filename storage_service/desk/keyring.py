@@ -44,12 +44,14 @@ LOOK_UP = LookUp()
 
 
 class AtWork:
-    """A key whose first command has no durable reply yet, and the repeats that wait for it."""
+    """A key whose first command has no durable reply yet, and the repeats that wait for it. `ms`: the key's time,
+    in milliseconds since 1970, 0 when it is no UUIDv7."""
 
-    __slots__ = ("fingerprint", "repeats")
+    __slots__ = ("fingerprint", "ms", "repeats")
 
-    def __init__(self, fingerprint: bytes) -> None:
+    def __init__(self, key: str, fingerprint: bytes) -> None:
         self.fingerprint = fingerprint
+        self.ms = uuid7_ms(key) or 0
         self.repeats: list[Ticket] = []
 
 
@@ -81,8 +83,8 @@ class Keyring:
         found = self._looked_up.get(key)
         if found is not None:
             return found if found.fingerprint == fingerprint else errors.conflict(key)
-        ms = uuid7_ms(key)
-        if ms is not None and ms < self.forgotten_ms:
+        # A key that was not looked up is younger than every key that was ever stored, the forgotten ones too.
+        if key in self._looked_up and (uuid7_ms(key) or self.forgotten_ms) < self.forgotten_ms:
             return errors.key_expired(key, to_wire(self.forgotten_ms / 1000))
         return None
 
@@ -110,20 +112,23 @@ class Keyring:
         """No ticket needs what was looked up any more."""
         self._looked_up.pop(key, None)
 
-    def committed(self, key: str) -> None:
-        """The key and its reply are in the database."""
-        self._asked.discard(key)
-        self._looked_up.pop(key, None)
-        ms = uuid7_ms(key)
-        self._recent[key] = ms or 0
-        if len(self._recent) > RECENT_KEYS:
-            self._forget_older_half()
+    def start(self, key: str, fingerprint: bytes) -> None:
+        """The first command with this key is at work."""
+        self.at_work[key] = AtWork(key, fingerprint)
 
     def written(self, key: str) -> None:
-        """The key is in the batch: `newest_ms` goes into the same transaction."""
-        ms = uuid7_ms(key)
-        if ms is not None and ms > self.newest_ms:
-            self.newest_ms = ms
+        """The key, which is at work, is in the batch: `newest_ms` goes into the same transaction."""
+        self.newest_ms = max(self.newest_ms, self.at_work[key].ms)
+
+    def committed(self, key: str) -> list[Ticket]:
+        """The key and its reply are in the database; returns the repeats that wait for the reply."""
+        self._asked.discard(key)
+        self._looked_up.pop(key, None)
+        first = self.at_work.pop(key, None)
+        self._recent[key] = first.ms if first is not None else uuid7_ms(key) or 0
+        if len(self._recent) > RECENT_KEYS:
+            self._forget_older_half()
+        return first.repeats if first is not None else []
 
     def _forget_older_half(self) -> None:
         by_time = sorted(self._recent.items(), key=lambda item: item[1])

@@ -16,6 +16,11 @@ from .messages import Ticket
 MANY_PEERS = 10_000
 
 
+# A batch beyond this, while the one before is still being written, takes no more: memory is bounded by it.
+MAX_REPLIES = 20_000
+MAX_BYTES = 64 << 20
+
+
 class Transactions:
     """`open` takes what is decided now; `out` is being committed; `durable` is the number of the last that is."""
 
@@ -68,6 +73,10 @@ class Transactions:
     def may_ask(self, peer: bytes) -> bool:
         """Whether everything that this peer did before is durable."""
         return self._last.get(peer, 0) <= self.durable
+
+    def is_full(self) -> bool:
+        """Whether the disk does not keep up with what is decided."""
+        return self.open.bytes > MAX_BYTES or len(self.open.replies) > MAX_REPLIES
 
     def is_quiet(self) -> bool:
         return self.out is None and not self.open.writes

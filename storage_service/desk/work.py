@@ -30,7 +30,6 @@ from ..rules.state import Acq, Conversion, Key
 from ..rules.work import Ended, Failed
 from .attempts import Attempts
 from .batch import Batch, StoredIntent
-from .keyring import AtWork
 from .messages import Ticket
 from .works import MARKER_DELAY_S, Retries, marker_order, seal_order
 
@@ -95,6 +94,8 @@ class Work:
     def follow(self, event: Event) -> None:
         """An event became true: what follows from it outside."""
         fact = event.fact
+        if isinstance(fact, facts.AcqParamSet | facts.ProducerFinished):  # by far the most
+            return
         conversion = getattr(fact, "conversion", None)
         if isinstance(conversion, Conversion):
             self.attempts.queue.note(conversion)
@@ -157,7 +158,7 @@ class Work:
             if not isinstance(stored.intent, CancelIntent | MarkerIntent):
                 self._desk.hold(stored.intent_id, scope_of_intent(stored.intent))
             if stored.key is not None and not isinstance(stored.intent, CancelIntent):
-                self._desk.keyring.at_work[stored.key] = AtWork(stored.fingerprint)
+                self._desk.keyring.start(stored.key, stored.fingerprint)
 
     def _index(self, each: OpenIntent) -> None:
         intent = each.stored.intent
@@ -256,7 +257,7 @@ class Work:
             self._stall(intent_id, each, result, moment)
             return
         try:
-            decision = decide.settle(desk.state, intent, result, moment)
+            decision = decide.settle(desk.state, intent, result, moment, desk.limits)
         except Exception as error:  # noqa: BLE001  a defect in a rule must not end the service, nor lose the reply
             decision = desk.defect(error)
         if isinstance(decision, Intended):

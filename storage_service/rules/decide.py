@@ -26,7 +26,7 @@ _DECIDE: dict[type[Command], Callable[[State, Any, Moment, Limits], Decision]] =
     commands.DeinitStorage: lambda s, c, n, _: storages.deinit_storage(s, c, n),
     commands.RegisterProducer: lambda s, c, n, _: storages.register_producer(s, c, n),
     commands.UnregisterProducer: lambda s, c, n, _: storages.unregister_producer(s, c, n),
-    commands.NewRun: lambda s, c, n, _: runs.new_run(s, c, n),
+    commands.NewRun: runs.new_run,
     commands.SetParamRun: runs.set_param_run,
     commands.NewAcq: acquisitions.new_acq,
     commands.SetParamAcq: acquisitions.set_param_acq,
@@ -44,13 +44,13 @@ def decide(state: State, command: Command, now: Moment, limits: Limits) -> Decis
     return _DECIDE[type(command)](state, command, now, limits)
 
 
-def settle(state: State, intent: Intent, result: Done | Taken | Failed, now: Moment) -> Decision:
+def settle(state: State, intent: Intent, result: Done | Taken | Failed, now: Moment, limits: Limits) -> Decision:
     """The second decision of a command, with what the outside world said."""
     match intent:
         case ConfigIntent():
             return storages.settle_config(state, intent, result, now)
         case RunIntent():
-            return runs.settle_run(state, intent, result, now)
+            return runs.settle_run(state, intent, result, now, limits)
         case AcqIntent():
             return acquisitions.settle_acq(state, intent, result, now)
         case _:

@@ -29,7 +29,7 @@ def number_of(state: State, storage: Storage, pattern: str, above: int = 0) -> i
         number += 1
 
 
-def new_run(state: State, command: commands.NewRun, now: Moment, above: int = 0) -> Decision:
+def new_run(state: State, command: commands.NewRun, now: Moment, limits: Limits, above: int = 0) -> Decision:
     storage = the_storage(state, command.storage_id)
     if isinstance(storage, Refusal):
         return storage
@@ -38,7 +38,7 @@ def new_run(state: State, command: commands.NewRun, now: Moment, above: int = 0)
     pattern = command.run_name if names.split_numbered(command.run_name) else None
     number = number_of(state, storage, pattern, above) if pattern else 0
     name = names.numbered(command.run_name, number)
-    if wrong := names.segment(name):
+    if wrong := names.folder(name):
         return errors.invalid_name("run_name", "segment", f"The run's name would be {name!r}; {wrong}.")
     run_id = run_id_of(storage, name)
     found = state.node(run_id)
@@ -60,7 +60,7 @@ def new_run(state: State, command: commands.NewRun, now: Moment, above: int = 0)
             for event in cancel_queued(state, acq.node_id, "run removed", now)
         )
     if found is not None and not removes:
-        if refusal := params_over(found, command.params, Limits()):
+        if refusal := params_over(found, command.params, limits):
             return refusal
         run = found
     else:
@@ -112,7 +112,9 @@ def _order(
     )
 
 
-def settle_run(state: State, intent: RunIntent, result: Done | Taken | Failed, now: Moment) -> Decision:
+def settle_run(
+    state: State, intent: RunIntent, result: Done | Taken | Failed, now: Moment, limits: Limits
+) -> Decision:
     """The run's folder is there, or cannot be made: the second decision of `new_run_storage`."""
     if isinstance(result, Failed):
         return Refusal(result.code, result.message, result.details)
@@ -124,7 +126,7 @@ def settle_run(state: State, intent: RunIntent, result: Done | Taken | Failed, n
         command = commands.NewRun(
             storage_id=intent.storage_id, run_name=intent.pattern or run.name, params=intent.params
         )
-        return new_run(state, command, now, above=intent.number)
+        return new_run(state, command, now, limits, above=intent.number)
     events = []
     found = state.run(id)
     if found is not None and intent.created:
@@ -162,11 +164,12 @@ def set_param_run(state: State, command: commands.SetParamRun, now: Moment, limi
 
 def params_over(node: Run | Acq, more: dict[str, names.Value], limits: Limits) -> Refusal | None:
     """Why these parameters cannot be set on top of what the node has."""
-    if not more:
-        return None
-    known = sum(
-        names.value_bytes(name) + names.value_bytes(node.params[name]) for name in more if name in node.params
-    )
-    size = node.params_bytes - known + codec.params_bytes(more)
-    count = len(node.params) + sum(name not in node.params for name in more)
+    count, size, params = len(node.params), node.params_bytes, node.params
+    for name, value in more.items():
+        if name in params:
+            size -= names.value_bytes(params[name])
+        else:
+            count += 1
+            size += names.value_bytes(name)
+        size += names.value_bytes(value)
     return codec.params_over(count, size, limits)

@@ -99,9 +99,9 @@ class Reader:
         try:
             self._db = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
             self._db.set_busy_timeout(BUSY_MS)
-            self._db.pragma("query_only", True)
-            self._db.pragma("cache_size", -CACHE_KIB)
-            self._db.pragma("temp_store", "memory")
+            self._db.execute(
+                f"PRAGMA query_only = 1; PRAGMA cache_size = -{CACHE_KIB}; PRAGMA temp_store = memory"
+            )
         except apsw.Error as error:
             raise StoreError(f"The database {database} cannot be opened for reading: {error}.") from None
         self._places = places
@@ -139,7 +139,7 @@ class Reader:
         try:
             with self._snapshot():
                 counts = dict(self._all("conversions_by_state"))
-                first, last, storages = self._first_seq(), self._last_seq(), self._one("storages_count")
+                first, last, storages = self._one("first_seq"), self._one("last_seq"), self._one("storages_count")
         except _OUTSIDE as error:
             raise StoreError(f"The database cannot be read: {error}.") from error
         journal = {"journal_id": self._journal_id, "first_seq": first, "last_seq": last}
@@ -181,8 +181,6 @@ class Reader:
     def _all(self, query: str, **bindings: Any) -> list[Any]:
         return self._db.execute(SQL[query], bindings).fetchall()
 
-    # Storages
-
     def _get_storage(self, command: commands.GetStorage) -> bytes | Refusal:
         record = self._one("storage", storage_id=command.storage_id)
         if record is None:
@@ -191,14 +189,12 @@ class Reader:
 
     def _list_storages(self, command: commands.ListStorages) -> bytes:
         storages = [render.storage(decode_storage(record)) for (record,) in self._all("storages")]
-        return encode({"storages": storages, "last_seq": self._last_seq(), "journal_id": self._journal_id})
+        return encode({"storages": storages, "last_seq": self._one("last_seq"), "journal_id": self._journal_id})
 
     def _heartbeat(self, command: commands.HeartbeatProducer) -> bytes | Refusal:
         if self._one("storage", storage_id=command.storage_id) is None:
             return errors.not_found("storage", command.storage_id)
         return encode({})
-
-    # Nodes
 
     def _node_at(self, n: int) -> Node:
         node_id, record = self._one("node_record", n=n)
@@ -274,8 +270,6 @@ class Reader:
     def _rendered(self, key: Key) -> records.Node:
         return render.node(self._node_at(key[1]), self._places)
 
-    # Conversions
-
     def _get_conversion(self, command: commands.GetConversion) -> bytes | Refusal:
         record = self._one("conversion", conversion_id=command.conversion_id)
         if record is None:
@@ -299,18 +293,8 @@ class Reader:
 
         return _page("conversions", keys, command.limit, conversion)
 
-    # The journal
-
-    def _last_seq(self) -> int:
-        return int(self._one("last_seq"))
-
-    def _first_seq(self) -> int:
-        """The oldest seq that is kept; the next one when none is."""
-        first = self._one("first_seq")
-        return self._last_seq() + 1 if first is None else int(first)
-
     def _replay_events(self, command: commands.ReplayEvents) -> bytes:
-        last_seq = self._last_seq()
+        last_seq = self._one("last_seq")
         events: list[Raw] = []
         room, more = _ITEMS_BYTES, False
         with closing(self._replayed(command, last_seq)) as bodies:
@@ -320,7 +304,7 @@ class Reader:
                 if more:
                     break
                 events.append(Raw(body))
-        told = {"events": events, "last_seq": last_seq, "oldest_seq": self._first_seq()}
+        told = {"events": events, "last_seq": last_seq, "oldest_seq": self._one("first_seq")}
         return encode({**told, "journal_id": self._journal_id, "more": more})
 
     def _replayed(self, command: commands.ReplayEvents, last_seq: int) -> Generator[bytes]:
@@ -336,7 +320,7 @@ class Reader:
             "beyond": f"{subject}0",  # 0 comes after /
             "topics": None if tails is None else json.dumps(list(tails)),
         }
-        stretch = last_seq - max(command.after_seq, self._first_seq() - 1)
+        stretch = last_seq - max(command.after_seq, self._one("first_seq") - 1)
         seqs: Iterable[int] | None = None
         if stretch > _SHORT:
             seqs = self._of_subject(asked, stretch) if subject is not None else None

@@ -84,7 +84,9 @@ class SqliteWriter:
         return Snapshot(
             journal_id=self.journal_id,
             last_seq=int(str(db.execute("SELECT ifnull(max(seq), 0) FROM journal").get)),
-            topics={str(topic): int(str(seq)) for topic, seq in db.execute("SELECT topic, seq FROM topics").fetchall()},
+            topics={
+                str(topic): int(str(seq)) for topic, seq in db.execute("SELECT topic, seq FROM topics").fetchall()
+            },
             storages=[
                 decode_storage(record) for (record,) in db.execute("SELECT record FROM storages ORDER BY n")
             ],

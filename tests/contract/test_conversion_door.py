@@ -20,6 +20,7 @@ from tests.support.scripts import (
     Bench,
     give,
     open_bench,
+    pid_in,
     python,
     sh,
     until,
@@ -56,36 +57,64 @@ async def test_the_end_is_told_from_the_loop_and_not_from_within_the_start(bench
     await bench.end_of()
 
 
+@contextmanager
+def deaf_from_birth() -> Iterator[None]:
+    """What is started meanwhile ignores TERM from its first moment: an ignored signal is inherited."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize(
+    "body", [f"sleep {LONG} & wait; sleep {LONG}", "kill -STOP $$"], ids=["sleeps", "stopped"]
+)
 @give(timeout_s=0.2)
-async def test_a_script_that_runs_too_long_and_ignores_term_is_killed(bench: Bench) -> None:
-    ended = await bench.run(sh(f"trap '' TERM; sleep {LONG} & wait; wait; sleep {LONG}"))
-    assert (ended.how, ended.exit_code) == ("timed_out", -signal.SIGKILL)
-    assert ended.reason == "it ran longer than 0.2 s"
-
-
-@give(timeout_s=0.2)
-async def test_a_script_that_has_stopped_itself_is_ended_by_the_time_out(bench: Bench) -> None:
-    ended = await bench.run(sh("kill -STOP $$"))
-    assert (ended.how, ended.exit_code) == ("timed_out", -signal.SIGKILL)
-
-
-async def test_a_cancelled_script_gets_term_and_may_clean_up(bench: Bench) -> None:
-    bench.start(sh(f"trap 'echo cleaned; exit 7' TERM; echo ready; sleep {LONG} & wait"))
-    await until(lambda: b"ready\n" in bench.log_of().read_bytes())
-    bench.scripts.cancel("c1")
-    assert await bench.end_of() == Ended("c1", 1, "cancelled", 7)
-    assert bench.log_of().read_bytes() == b"ready\ncleaned\n"
-
-
-async def test_a_cancelled_script_gets_term_once(bench: Bench) -> None:
-    count = "import signal, time\nsignal.signal(15, lambda *_: print('term', flush=True))\n"
-    bench.start(python(count + f"print('ready', flush=True)\nwhile True: time.sleep({LONG})"))
-    await until(lambda: b"ready\n" in bench.log_of().read_bytes())
-    bench.scripts.cancel("c1")
-    bench.scripts.cancel("c1")
+async def test_a_script_that_runs_too_long_and_ignores_term_is_killed(bench: Bench, body: str) -> None:
+    with deaf_from_birth():
+        bench.start(sh(body))
     ended = await bench.end_of()
-    assert (ended.how, ended.exit_code) == ("cancelled", -signal.SIGKILL)
-    assert bench.log_of().read_bytes() == b"ready\nterm\n"
+    assert ended == Ended("c1", 1, "timed_out", -signal.SIGKILL, None, "it ran longer than 0.2 s")
+
+
+@give(grace_s=1000.0)
+async def test_a_cancelled_script_gets_term_and_may_clean_up(bench: Bench) -> None:
+    # What cleans up is a program of its own, started after the TERM, which is not its own.
+    bench.script(sh("echo cleaning; until [ -e go ]; do sleep 0.01; done; echo cleaned"), "clean")
+    bench.start(sh(f"trap '../clean; exit 7' TERM; echo ready; sleep {LONG} & wait"))
+    await until(lambda: b"ready\n" in bench.log_of().read_bytes())
+    bench.scripts.cancel("c1")
+    await until(lambda: b"cleaning\n" in bench.log_of().read_bytes())
+    for name in ("1", "2", "3"):  # while it is looked at a few times more
+        bench.start(sh("exit 0"), conversion=name)
+        await bench.end_of(name)
+    (bench.folder / "go").touch()
+    assert await bench.end_of() == Ended("c1", 1, "cancelled", 7)
+    assert bench.log_of().read_bytes() == b"ready\ncleaning\ncleaned\n"
+
+
+async def test_a_cancelled_script_that_ignores_term_is_killed(bench: Bench) -> None:
+    with deaf_from_birth():
+        bench.start(sh(f"sleep {LONG}; sleep {LONG}"))
+    bench.scripts.cancel("c1")
+    assert await bench.end_of() == Ended("c1", 1, "cancelled", -signal.SIGKILL)
+
+
+@give(grace_s=1000.0)
+async def test_a_cancelled_script_gets_term_once(bench: Bench) -> None:
+    count = "import os, signal, time\nsignal.signal(15, lambda *_: print('term', flush=True))\n"
+    bench.start(python(count + f"print(os.getpid(), flush=True)\nwhile True: time.sleep({LONG})"))
+    await until(lambda: b"\n" in bench.log_of().read_bytes())
+    pid = pid_in(bench.log_of())
+    bench.scripts.cancel("c1")
+    bench.scripts.cancel("c1")
+    await until(lambda: b"term\n" in bench.log_of().read_bytes())
+    bench.start(sh("exit 0"), conversion="meanwhile")  # while it is looked at a few times more
+    await bench.end_of("meanwhile")
+    os.kill(pid, signal.SIGKILL)
+    assert await bench.end_of() == Ended("c1", 1, "cancelled", -signal.SIGKILL)
+    assert bench.log_of().read_text() == f"{pid}\nterm\n"
 
 
 async def test_cancelling_what_does_not_run_does_nothing(bench: Bench) -> None:

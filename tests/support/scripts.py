@@ -32,6 +32,7 @@ if os.fork() == 0:
         for fd in (0, 1, 2):
             os.dup2(null, fd)
         if "deaf" in sys.argv:
+            open("terms", "w").close()
             signal.signal(signal.SIGTERM, lambda *_: open("terms", "a").write("term"))
         with open("daemon.part", "w") as file:
             file.write(str(os.getpid()))

@@ -2,8 +2,9 @@
 -- name: last_seq
 SELECT coalesce((SELECT max(seq) FROM journal), (SELECT max(seq) FROM topics), 0);
 
+-- The oldest seq that is kept; the next one when none is.
 -- name: first_seq
-SELECT min(seq) FROM journal;
+SELECT coalesce((SELECT min(seq) FROM journal), (SELECT max(seq) FROM topics) + 1, 1);
 
 -- name: topics
 SELECT topic, seq FROM topics WHERE topic >= :prefix AND topic < CAST(:beyond_prefix AS TEXT) AND seq > :after;
