@@ -198,7 +198,12 @@ class Service:
             processes_ended=ended,
             intents=len(snapshot.intents),
         )
+        self._mounts.states(self._from_thread(self._warn_of_mount))
         self._after()
+
+    def _warn_of_mount(self, state: dict[str, Any]) -> None:
+        if state["state"] != "ok":
+            _log.warning("a mount point cannot be used; what needs it is unavailable", **state)
 
     def _stop(self) -> None:
         if self._stopping.is_set():

@@ -72,5 +72,9 @@ def _check(folder: Path) -> None:
         if config.exists() and config.read_text(errors="replace").startswith(_MADE_HERE):
             return
     except NotADirectoryError:
-        raise FolderError(f"{folder} is not a folder; --keep takes one that is new, empty or an earlier demo's.") from None
-    raise FolderError(f"{folder} is not empty and no earlier demo's; --keep takes one that is, or is not there yet.")
+        raise FolderError(
+            f"{folder} is not a folder; --keep takes one that is new, empty or an earlier demo's."
+        ) from None
+    raise FolderError(
+        f"{folder} is not empty and no earlier demo's; --keep takes one that is, or is not there yet."
+    )

@@ -51,7 +51,9 @@ class Processes:
                 with suppress(ProcessLookupError):
                     process.kill()
         if service is not None and service.returncode != 0 and kind is None:
-            raise ProcessError(f"The service ended with exit code {service.returncode}; {self._folder.service_log}.")
+            raise ProcessError(
+                f"The service ended with exit code {service.returncode}; {self._folder.service_log}."
+            )
 
     async def beside(self, work: Coroutine[Any, Any, T]) -> T:
         """What `work` gives. Raises ProcessError as soon as a process ends that was started here."""
@@ -96,9 +98,7 @@ class Processes:
         self._keep(listen())
         await ready.wait()
 
-    async def _start(
-        self, who: str, log: Path, *words: str, heard: bool = False
-    ) -> asyncio.subprocess.Process:
+    async def _start(self, who: str, log: Path, *words: str, heard: bool = False) -> asyncio.subprocess.Process:
         """Start a module of Python. What it writes goes to its log; when it is to be heard, not what it says."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith(VARIABLE)}
         with log.open("ab") as errors:

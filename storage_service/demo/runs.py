@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import platform
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct, field
-
 from storage_client import StorageClient
 from storage_protocol.events import Event
+from storage_protocol.names import Value
 from storage_protocol.records import Acquisition, Node
 from storage_service.demo.folder import CONVERT_SCRIPT
 from storage_service.demo.producer import PERIOD_S, STORAGE_ID
@@ -20,82 +20,103 @@ RUNS = 2
 ACQUISITIONS = 2
 """In each run."""
 
-_PATIENCE_S = 60.0  # for an acquisition of two seconds, and for its conversion
+_PATIENCE_S = 60.0  # for an acquisition of two seconds, and for all conversions at the end
 _TABLE = "table.csv"
 _PLOT = "plot.svg"
-_ENDED = ("conversion.succeeded", "conversion.failed", "conversion.cancelled")
-
-
-class Taken(Struct):
-    """An acquisition of this demo, and the data of the events that told how it went on."""
-
-    opened: Acquisition
-    finished: dict[str, Any] = field(default_factory=dict)
-    conversion: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def plot(self) -> Path:
-        """Where its plot is, once it is converted."""
-        return Path(self.opened.location.local_path or "", _PLOT)
-
-    def faults(self) -> Iterator[str]:
-        """What is not as it should be, a sentence each."""
-        id = self.opened.acq_id
-        if not self.finished:
-            yield f"{id} was not finished within {_PATIENCE_S:g} s."
-        elif self.finished["verdict"] != "complete":
-            missing = ", ".join(self.finished["missing"]) or "nobody"
-            failed = ", ".join(str(name) for name in self.finished["failed"]) or "nobody"
-            yield f"{id} is {self.finished['verdict']}: missing is {missing}, failed has {failed}."
-        if not self.conversion:
-            yield f"{id} was not converted within {_PATIENCE_S:g} s."
-        elif self.conversion["state"] != "succeeded":
-            yield f"The conversion of {id} has {self.conversion['state']}: {self.conversion['reason']}"
-        else:
-            for name in (_TABLE, _PLOT):
-                file = self.plot.with_name(name)
-                if not (file.is_file() and file.stat().st_size):
-                    yield f"{file} was not written."
+_CONVERSION_ENDS = ("conversion.succeeded", "conversion.failed", "conversion.cancelled")
 
 
 class Runs:
-    """Takes the runs, while a subscriber follows the events and shows each."""
+    """Takes the runs, while a subscriber follows the events and shows each.
+
+    opened       the acquisitions, in their order
+    finished     the data of `acquisition.finished`, by acq_id
+    conversions  the data of the event that told of a conversion's end, by acq_id
+    """
 
     def __init__(self, client: StorageClient, show: Callable[[Event], None]) -> None:
-        self.taken: dict[str, Taken] = {}
+        self.opened: list[Acquisition] = []
+        self.finished: dict[str, dict[str, Any]] = {}
+        self.conversions: dict[str, dict[str, Any]] = {}
         self._client = client
         self._show = show
         self._news = asyncio.Condition()
 
     async def configure(self) -> None:
-        """Make the storage, or find that of an earlier demo and abort what was left open in it."""
+        """Make the storage; in the folder of an earlier demo, find it and abort what was left open."""
         await self._client.init_storage(STORAGE_ID, "demo", brg_path="demo")
         await self._client.inval_storage(STORAGE_ID, force=True)
         await self._client.config_storage(STORAGE_ID)
 
     async def follow(self, events: AsyncIterator[Event]) -> None:
-        """The subscriber, until it is cancelled."""
+        """The subscriber. It never ends by itself."""
         async for event in events:
             self._show(event)
             async with self._news:
-                taken = self.taken.get(event.subject or "")
-                if taken and event.type == "acquisition.finished":
-                    taken.finished = event.data
-                elif taken and event.type in _ENDED:
-                    taken.conversion = event.data
+                if event.type == "acquisition.finished" and event.subject:
+                    self.finished[event.subject] = event.data
+                elif event.type in _CONVERSION_ENDS and event.subject:
+                    self.conversions[event.subject] = event.data
                 self._news.notify_all()
 
     async def take(self) -> None:
-        """Take all runs. Conversions run while the next acquisitions are taken, and are waited for at the end."""
+        """Take all runs. While an acquisition is converted the next one is taken already."""
         for _ in range(RUNS):
-            params = {"host": platform.node(), "rate [Hz]": round(1 / PERIOD_S)}
+            params: dict[str, Value] = {"host": platform.node(), "sampling_rate_hz": round(1 / PERIOD_S)}
             run = await self._client.new_run(STORAGE_ID, "run_{n:03}", params=params)
             for number in range(1, ACQUISITIONS + 1):
-                opened = await self._client.new_acq(
-                    STORAGE_ID,
-                    f"acq_{number}",
-                    run.run_name,
-                    convert_script=CONVERT_SCRIPT,
-                    params={"cpu count": os.cpu_count()},
+                acq = await self._client.new_acq(
+                    STORAGE_ID, f"acq_{number}", run.run_name, convert_script=CONVERT_SCRIPT
                 )
-                taken = self.taken.setdefault(...)
+                self.opened.append(acq)
+                await self._told(self.finished)
+        await self._told(self.conversions)
+
+    async def _told(self, ends: dict[str, dict[str, Any]]) -> None:
+        """Wait until all that were opened have ended, or patience has."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE_S), self._news:
+                await self._news.wait_for(lambda: all(acq.acq_id in ends for acq in self.opened))
+
+    async def nodes(self, parent_id: str = "root") -> AsyncIterator[Node]:
+        """All of the RunDB, each node before its children."""
+        cursor, more = None, True
+        while more:
+            page = await self._client.list_nodes(parent_id, cursor=cursor)
+            for node in page.nodes:
+                yield node
+                if node.kind != "acq":
+                    async for below in self.nodes(node.id):
+                        yield below
+            cursor = page.cursor
+            more = cursor is not None
+
+    def plots(self) -> list[Path]:
+        """Where the plots are."""
+        return [_folder(acq) / _PLOT for acq in self.opened]
+
+    def faults(self) -> Iterator[str]:
+        """What is not as it should be, a sentence each."""
+        for acq in self.opened:
+            yield from self._faults(acq)
+
+    def _faults(self, acq: Acquisition) -> Iterator[str]:
+        finished, conversion = self.finished.get(acq.acq_id), self.conversions.get(acq.acq_id)
+        if finished is None:
+            yield f"{acq.acq_id} was not finished in {_PATIENCE_S:g} s."
+        elif finished["verdict"] != "complete":
+            lacking = [f"{name} is missing" for name in finished["missing"]]
+            lacking += [f"{name} has failed" for name in finished["failed"]]
+            yield f"{acq.acq_id} is {finished['verdict']}: {', '.join(lacking)}."
+        if conversion is None:
+            yield f"{acq.acq_id} was not converted in {_PATIENCE_S:g} s."
+        elif conversion["state"] != "succeeded":
+            yield f"The conversion of {acq.acq_id} has ended as {conversion['state']}: {conversion['reason']}"
+        else:
+            for file in (_folder(acq) / _TABLE, _folder(acq) / _PLOT):
+                if not (file.is_file() and file.stat().st_size):
+                    yield f"{file} was not written."
+
+
+def _folder(acq: Acquisition) -> Path:
+    return Path(acq.location.local_path or "")

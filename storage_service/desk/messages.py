@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from storage_protocol import codec, errors
+from storage_protocol import codec, commands, errors
 from storage_protocol.codec import Rejected, Request
 from storage_protocol.errors import Refusal
 from storage_protocol.limits import Limits
@@ -11,6 +11,9 @@ from ..rules.scope import Scope
 
 ANYWHERE = "*"
 """The lane of a query that concerns no storage, or every storage."""
+
+NOWHERE = ""
+"""The lane of what reads no state, and so waits for nobody."""
 
 
 class Message:
@@ -60,7 +63,8 @@ class Ticket:
         self.message = message
         self.index = index
         self.request = request
-        self.lane: str = getattr(request.command, "storage_id", None) or ANYWHERE
+        stateless = isinstance(request.command, commands.Ping | commands.Describe)
+        self.lane: str = NOWHERE if stateless else getattr(request.command, "storage_id", None) or ANYWHERE
         self.fingerprint = b""
         self.after = 0
         self.running = False

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .messages import ANYWHERE, Ticket
+from .messages import ANYWHERE, NOWHERE, Ticket
 
 # How far into a peer's waiting commands is looked for one whose turn it is: the rest waits longer.
 WINDOW = 256
@@ -56,7 +56,9 @@ class Peers:
         asking: set[str] = set()
         for ticket in self._waiting.get(peer, ())[:WINDOW]:
             lane, mutating = ticket.lane, ticket.request.mutating
-            if mutating:
+            if lane == NOWHERE:
+                free = True
+            elif mutating:
                 free = lane not in changing and lane not in asking and ANYWHERE not in asking
                 changing.add(lane)
             else:

@@ -39,15 +39,16 @@ if TYPE_CHECKING:
 
 class OpenIntent:
     """An intent that is not carried out yet. `at_door`: an order for it is out; `stalled`: why it will be tried
-    again; `ticket`: who waits for it, None after a restart."""
+    again; `ticket`: who waits for it, None after a restart; `before`: the durable one that it is to replace."""
 
-    __slots__ = ("at_door", "durable", "stalled", "stored", "ticket")
+    __slots__ = ("at_door", "before", "durable", "stalled", "stored", "ticket")
 
     def __init__(self, stored: StoredIntent, ticket: Ticket | None, durable: bool = False) -> None:
         self.stored = stored
         self.ticket = ticket
         self.durable = durable
         self.at_door = False
+        self.before: StoredIntent | None = None
         self.stalled: Refusal | None = None
 
 
@@ -99,7 +100,7 @@ class Work:
         conversion = getattr(fact, "conversion", None)
         if isinstance(conversion, Conversion):
             self.attempts.queue.note(conversion)
-        elif isinstance(fact, facts.RunParamSet | facts.RunTakenOver) and fact.run_id not in self._markers:
+        elif isinstance(fact, facts.RunParamSet) and fact.run_id not in self._markers:
             self.intended(StoredIntent(self._desk.fresh(), MarkerIntent(fact.run_id)), None)
         elif isinstance(fact, facts.RunRemoved) and fact.run_id in self._markers:
             self._close(self._markers[fact.run_id])
@@ -120,6 +121,7 @@ class Work:
                 self._desk.release(intent_id)
             elif intent_id in self._intents:
                 self._intents[intent_id].durable = True
+                self._intents[intent_id].before = None
                 self._give(intent_id, moment)
         for record in batch.records.values():
             if isinstance(record, Acq):
@@ -142,10 +144,14 @@ class Work:
                     self._intents[intent_id] = lost
                     self._index(lost)
             elif each is not None and not each.durable:
-                self._forget(intent_id)
-                self._desk.release(intent_id)
                 if each.ticket is not None:
                     self._desk.replies.now(each.ticket, refusal)
+                    each.ticket = None
+                if each.before is not None:
+                    each.stored, each.before, each.durable = each.before, None, True
+                    continue
+                self._forget(intent_id)
+                self._desk.release(intent_id)
                 if stored.key is not None:
                     self._desk.replies.to_repeats(stored.key, refusal)
 
@@ -261,6 +267,7 @@ class Work:
         except Exception as error:  # noqa: BLE001  a defect in a rule must not end the service, nor lose the reply
             decision = desk.defect(error)
         if isinstance(decision, Intended):
+            each.before = each.stored
             each.stored = StoredIntent(intent_id, decision.intent, key, each.stored.fingerprint)
             each.durable = each.at_door = False
             desk.batch.intents[intent_id] = each.stored

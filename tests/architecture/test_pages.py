@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from storage_service.rules.lifecycle import TABLES
 from tools import pages
 
 LIFECYCLE, VECTORS = "protocol/LIFECYCLE.md", "protocol/vectors"
@@ -61,8 +62,10 @@ def test_check_names_what_is_stale_and_fails(
 
 def test_every_row_of_the_tables_is_on_the_page() -> None:
     text = pages.pages()[LIFECYCLE]
-    rows = [row for table in pages.TABLES.values() for row in table]
-    lines = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith(("| state", "| ---"))]
+    rows = [row for table in TABLES.values() for row in table]
+    lines = [
+        line for line in text.splitlines() if line.startswith("| ") and not line.startswith(("| state", "| ---"))
+    ]
     assert [line.split(" | ")[0][2:] for line in lines] == [row.state for row in rows]
     assert [line.split(" | ")[1] for line in lines] == [f"`{row.trigger}`" for row in rows]
 

@@ -32,6 +32,7 @@ class Shelf:
     def __init__(self, database: Path, sizes: Sizes = Sizes()) -> None:  # noqa: B008
         self.db = apsw.Connection(str(database))
         self.db.pragma("journal_mode", "wal")
+        self.db.pragma("synchronous", "off")
         self.db.execute(SCHEMA.read_text())
         self.clock = 1_700_000_000_000_000
         self.reader = Reader(database, PLACES, "journal", sizes)
@@ -205,7 +206,9 @@ def test_a_run_and_an_acquisition_have_their_own_parameters(shelf: Shelf) -> Non
     shelf.acq("root/g/r/sub/a", {"own": 2}, run_id="root/g/r")
     run = shelf.ask(commands.GetRun(run_id="root/g/r"))
     assert run["params"] == params
-    assert [type(value) for value in run["params"].values()] == [type(value) for value in params.values()]
+    assert {name: type(value) for name, value in run["params"].items()} == {
+        name: type(value) for name, value in params.items()
+    }
     assert run["location"] == msgspec.to_builtins(Location("file:///", "r", "/srv/r", "file:///srv/r"))
     acq = shelf.ask(commands.GetAcq(acq_id="root/g/r/sub/a"))
     assert (acq["acq_name"], acq["run_id"], acq["params"]) == ("sub/a", "root/g/r", {"own": 2})
