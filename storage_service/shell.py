@@ -20,13 +20,12 @@ from uuid import uuid4
 
 import structlog
 import zmq
-from msgspec import msgpack
 from msgspec.structs import replace
 
-from storage_protocol import PROTOCOL_VERSION, codec, commands
+from storage_protocol import PROTOCOL_VERSION
 from storage_protocol.codec import encode_value
-from storage_protocol.commands import Command, described
-from storage_protocol.errors import Refusal, unavailable
+from storage_protocol.commands import described
+from storage_protocol.errors import Refusal
 from storage_protocol.times import to_wire
 
 from .bus.endpoint import Endpoint
@@ -40,6 +39,7 @@ from .desk.out import Out
 from .doors.conversion import Scripts, Settings, end_leftovers
 from .mounts import Mounts
 from .notify import notify
+from .queries import Queries
 from .rules import render
 from .rules.conversions import Policy
 from .rules.state import Acq, Conversion, Places
@@ -74,11 +74,10 @@ class Service:
         self._writer = SqliteWriter(config.database_path)
         snapshot = self._writer.snapshot()
         self._lookups = SqliteLookups(config.database_path)
-        self._reader = Reader(config.database_path, places, snapshot.journal_id)
+        reader = Reader(config.database_path, places, snapshot.journal_id)
         self._mounts = Mounts(config.mounts, config.conversion.scripts_dir)
         self._writer_thread = ThreadPoolExecutor(1, "writer")
         self._lookup_thread = ThreadPoolExecutor(1, "look-ups")
-        self._reader_thread = ThreadPoolExecutor(1, "reader")
         self._started_at = to_wire(time.time())
         self._journal_id = snapshot.journal_id
         self._service_id = str(uuid4())
@@ -89,7 +88,7 @@ class Service:
         self._tick: asyncio.TimerHandle | None = None
         self._stopping = asyncio.Event()
         self._quiet = asyncio.Event()
-        self._progress: dict[str, float] = {}
+        self._queries = Queries(reader, self._mounts, self._status, self._answered)
 
     def _make_first_mount(self) -> None:
         """At the very first start, make the folder of the default mount point where it lies beside the state.
@@ -230,10 +229,10 @@ class Service:
         self._endpoint.close(LINGER_MS)
         self._publisher.close(LINGER_MS)
         await self._loop.run_in_executor(None, self._context.term)
-        for pool in (self._writer_thread, self._lookup_thread, self._reader_thread):
+        for pool in (self._writer_thread, self._lookup_thread):
             pool.shutdown()
+        self._queries.close()
         self._mounts.close()
-        self._reader.close()
         self._lookups.close()
         self._writer.close()
         self._lock.release()
@@ -250,16 +249,29 @@ class Service:
         self._after()
 
     def _on_ended(self, result: Ended) -> None:
-        self._progress.pop(result.conversion_id, None)
+        self._queries.progress.pop(result.conversion_id, None)
         self._desk.ended(result, self._now())
         self._after()
 
     def _on_progress(self, conversion_id: str, value: float) -> None:
-        self._progress[conversion_id] = value
+        self._queries.progress[conversion_id] = value
         found = self._desk.state.records.get(("conversion", conversion_id))
         if isinstance(found, Conversion) and found.state == "running":
             told = render.conversion(replace(found, progress=value), self._desk.state.places)
             self._publisher.tell("conversion.progress", found.storage_id, found.acq_id, to_wire(time.time()), told)
+
+    def _answered(self, answers: list[tuple[Ticket, bytes | Refusal]]) -> None:
+        for ticket, result in answers:
+            self._desk.answered(ticket, result, self._now())
+        self._after()
+
+    def _status(self) -> dict[str, Any]:
+        """What of `get_status` this file knows."""
+        return {
+            "started_at": self._started_at,
+            "queues": {**self._desk.counts(), "replies_dropped": self._endpoint.dropped},
+            "warnings": list(self._config.warnings),
+        }
 
     def _on_tick(self) -> None:
         self._desk.tick(self._now())
@@ -298,7 +310,7 @@ class Service:
         if out.look_ups:
             self._hand(self._lookup_thread, partial(self._lookups.look_up, out.look_ups), self._looked_up)
         if out.queries:
-            self._answer(out.queries)
+            self._queries.answer(out.queries)
         for work_id, order in out.orders:
             self._mounts.carry_out(order, self._from_thread(partial(self._outcome, work_id)))
         for script in out.scripts:
@@ -379,71 +391,3 @@ class Service:
         _log.critical(what, exc_info=error)
         sys.stderr.flush()
         os._exit(EXIT_UNKNOWN_OUTCOME)
-
-    # Queries
-
-    def _answer(self, queries: list[tuple[Ticket, Command]]) -> None:
-        plain = []
-        for ticket, command in queries:
-            if isinstance(command, commands.GetStatus):
-                task = self._loop.create_task(self._status())
-                task.add_done_callback(partial(self._status_told, ticket))
-            else:
-                plain.append((ticket, command))
-        if plain:
-            self._hand(self._reader_thread, partial(self._read, plain), self._answered)
-
-    def _status_told(self, ticket: Ticket, done: asyncio.Task[bytes]) -> None:
-        self._answered([(ticket, done.result())])
-
-    def _read(self, queries: list[tuple[Ticket, Command]]) -> list[tuple[Ticket, bytes | Refusal]]:
-        """In the reader's thread."""
-        answers: list[tuple[Ticket, bytes | Refusal]] = []
-        for ticket, command in queries:
-            try:
-                answers.append((ticket, self._reader.read(command)))
-            except Exception as error:  # noqa: BLE001  one query's fault is told to who asked it
-                _log.error("query failed", cmd=command.CMD, exc_info=error)
-                answers.append((ticket, unavailable("database", f"The database cannot be read: {error}.")))
-        return answers
-
-    def _answered(self, answers: Any) -> None:
-        for ticket, result in answers:
-            if self._progress and isinstance(result, bytes):
-                result = self._with_progress(ticket.request.command, result)
-            self._desk.answered(ticket, result, self._now())
-        self._after()
-
-    def _with_progress(self, command: Command, result: bytes) -> bytes:
-        """The progress of what runs is not in the database: it changes too often."""
-        if not isinstance(command, commands.GetConversion | commands.ListConversions):
-            return result
-        told = msgpack.decode(result)
-        for each in told["conversions"] if isinstance(command, commands.ListConversions) else (told,):
-            if each["state"] == "running":
-                each["progress"] = self._progress.get(each["conversion_id"])
-        return encode_value(told)
-
-    async def _status(self) -> bytes:
-        """How the service fares; a mount point that does not answer in time is told as such."""
-        mounts: dict[str, Any] = {mp: self._mounts.unanswered(mp) for mp in self._mounts.names()}
-        answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        wanted = self._mounts.states(self._from_thread(answers.put_nowait))
-        try:
-            async with asyncio.timeout(STATUS_WAIT_S):
-                for _ in range(wanted):
-                    state = await answers.get()
-                    mounts[state["mp"]] = state
-        except TimeoutError:
-            pass
-        stored = await self._loop.run_in_executor(self._reader_thread, self._reader.status)
-        told = {
-            "started_at": self._started_at,
-            "journal": stored["journal"],
-            "mounts": list(mounts.values()),
-            "conversions": stored["conversions"],
-            "queues": {**self._desk.counts(), "replies_dropped": self._endpoint.dropped},
-            "storages": stored["storages"],
-            "warnings": list(self._config.warnings),
-        }
-        return codec.encode_value(told)

@@ -165,7 +165,7 @@ class Panel:
             y = self.y(value * self.divisor)
             out.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
             out.append(f'<text class="small" x="{LEFT - 9}" y="{y}" dy="4" text-anchor="end">{text}</text>')
-        for time, text in ticks(0, self.end - self.begin, 8):
+        for time, text in ticks(0, self.end - self.begin, 9):
             x = self.x(self.begin + time)
             out.append(f'<line class="grid" x1="{x}" x2="{x}" y1="{self.top}" y2="{self.bottom}"/>')
             out.append(f'<line class="frame" x1="{x}" x2="{x}" y1="{self.bottom}" y2="{self.bottom + 5}"/>')

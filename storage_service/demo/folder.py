@@ -65,16 +65,11 @@ def shebang(python: str) -> str:
 
 
 def _check(folder: Path) -> None:
+    taken = "--keep takes a folder that is new, empty or an earlier demo's"
     config = folder / "storage.toml"
-    try:
-        if not folder.exists() or not any(folder.iterdir()):
-            return
-        if config.exists() and config.read_text(errors="replace").startswith(_MADE_HERE):
-            return
-    except NotADirectoryError:
-        raise FolderError(
-            f"{folder} is not a folder; --keep takes one that is new, empty or an earlier demo's."
-        ) from None
-    raise FolderError(
-        f"{folder} is not empty and no earlier demo's; --keep takes one that is, or is not there yet."
-    )
+    if folder.exists() and not folder.is_dir():
+        raise FolderError(f"{folder} is no folder; {taken}.")
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    if not (config.is_file() and config.read_text(errors="replace").startswith(_MADE_HERE)):
+        raise FolderError(f"{folder} is not empty and was no earlier demo's; {taken}.")

@@ -136,7 +136,7 @@ class Attempt:
         self._progress_at = float("-inf")  # when it was last told, on the loop's clock
         self._progress_handle: asyncio.Handle | None = None
 
-        too_long = f"it ran longer than {settings.timeout_s:g} s"
+        too_long = f"timed out: it ran longer than {settings.timeout_s:g} s"
         self._next: asyncio.Handle = loop.call_later(settings.timeout_s, self.end, "timed_out", too_long)
         loop.add_reader(self._pidfd, self._on_script_over)
         self._read_on()

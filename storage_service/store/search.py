@@ -47,6 +47,9 @@ OLDEST: Key = ("", 0)
 MAX_PATTERN = 16_384
 """Bytes of a `like`. SQLite takes 50,000 at most, and a `[` becomes three."""
 
+MAX_VALUES = 2_048
+"""Values in all `in` of a search together: SQLite takes a time for them that rises with their square."""
+
 _COMPARE = {"eq": "=", "ne": "<>", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _NIL = "0"
 
@@ -129,6 +132,10 @@ def refused(command: FindNodes) -> Refusal | None:
         if each.operator == "like" and len(each.operand.encode()) > MAX_PATTERN:
             message = f"where has a like of {len(each.operand.encode())} bytes; {MAX_PATTERN} are the most."
             return errors.bad_request(message, "where")
+    values = sum(len(each.operand) for each in conditions if each.operator == "in")
+    if values > MAX_VALUES:
+        message = f"where has {values} values in its in; {MAX_VALUES} are the most of all of them together."
+        return errors.bad_request(message, "where")
     return None
 
 

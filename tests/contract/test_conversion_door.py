@@ -75,7 +75,7 @@ async def test_a_script_that_runs_too_long_and_ignores_term_is_killed(bench: Ben
     with deaf_from_birth():
         bench.start(sh(body))
     ended = await bench.end_of()
-    assert ended == Ended("c1", 1, "timed_out", -signal.SIGKILL, None, "it ran longer than 0.2 s")
+    assert ended == Ended("c1", 1, "timed_out", -signal.SIGKILL, None, "timed out: it ran longer than 0.2 s")
 
 
 @give(grace_s=1000.0)

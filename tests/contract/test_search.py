@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from storage_protocol import times, where
 from storage_protocol.commands import FindNodes
 from storage_protocol.names import Value
-from storage_service.store.search import MAX_PATTERN, Sizes
+from storage_service.store.search import MAX_PATTERN, MAX_VALUES, Sizes
 from tests.contract.test_reader import Shelf
 
 USUAL = Sizes()
@@ -188,11 +188,16 @@ def test_a_like_has_a_longest(shelf: Shelf) -> None:
     )
 
 
-def test_the_most_conditions_of_the_most_values_are_carried_out(shelf: Shelf) -> None:
+def test_the_most_conditions_and_values_are_carried_out(shelf: Shelf) -> None:
+    lists = MAX_VALUES // where.MAX_IN
     shelf.run("root/g/r", {"p0": 255})
     shelf.acq("root/g/r/a", {f"p{number}": 0 for number in range(1, where.MAX_CONDITIONS)})
-    asked = {f"p{number}": {"in": list(range(where.MAX_IN))} for number in range(where.MAX_CONDITIONS)}
+    asked: dict[str, Any] = {f"p{number}": {"in": list(range(where.MAX_IN))} for number in range(lists)}
+    asked |= {f"p{number}": {"lt": 1} for number in range(lists, where.MAX_CONDITIONS)}
     assert [node["name"] for node in shelf.ask(FindNodes(where=asked))["nodes"]] == ["a"]
+    asked["more"] = {"in": [1]}
+    del asked[f"p{lists}"]
+    assert shelf.refusal(FindNodes(where=asked)) == ("bad_request", "where", None)
 
 
 ASKED = [
@@ -336,7 +341,7 @@ def expected(nodes: list[Node], command: FindNodes) -> list[str]:
     asked=st.lists(COMMANDS, min_size=1, max_size=4),
     sizes=st.builds(Sizes, driven=st.integers(-1, 6), newest=st.integers(1, 6), counted=st.integers(1, 8)),
 )
-@settings(deadline=None, max_examples=80, derandomize=True)
+@settings(deadline=None, max_examples=200, derandomize=True)
 def test_what_is_found_is_what_a_plain_look_at_each_node_finds(
     runs: tuple[dict[str, Value], ...],
     run_times: tuple[str, ...],
