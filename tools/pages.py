@@ -23,7 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # the tool is started by its path
 
 from storage_protocol import errors, events, limits, records  # noqa: E402
-from storage_protocol.commands import COMMANDS, Argument, CommandSpec  # noqa: E402
+from storage_protocol.commands import COMMANDS  # noqa: E402
+from storage_protocol.specs import Argument, CommandSpec  # noqa: E402
 from storage_service.rules.lifecycle import ABSENT, TABLES, Row  # noqa: E402
 from tools import vectors  # noqa: E402
 

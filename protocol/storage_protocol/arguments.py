@@ -2,7 +2,7 @@
 
 A type is an annotation with a `Meta`: its `description` is the name that `describe` and refusals use, and its
 `extra` may hold `rule` (a name in `names.RULES`), `read` (brings other accepted forms into one, before the type
-is checked) and `later` (an argument of a later version: only its default is taken).
+is checked), `later` (an argument of a later version: only its default is taken), `integer` and `where`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ Summary = Annotated[
     Meta(description="map of at most 32 values", extra={"rule": "param", "values": True}),
 ]
 AnyValue = Annotated[str | int | float | bool | None, Meta(description="value", extra={"values": True})]
-Where = Annotated[dict[str, Any], Meta(description="map of param to a value or a map of comparisons")]
+Where = Annotated[
+    dict[str, Any], Meta(description="map of param to a value or a map of comparisons", extra={"where": True})
+]
 Id = Annotated[str, Meta(description="id", max_length=2048)]
 Text = Annotated[str, Meta(description="str of at most 65536 characters", max_length=65536)]
 Flag = Annotated[bool, Meta(description="bool, or 0 or 1", extra={"read": _flag})]
@@ -59,10 +61,10 @@ Bool = Annotated[bool, Meta(description="bool")]
 Names = Annotated[
     tuple[str, ...], Meta(description="list of str, or one comma-separated str", extra={"read": _names})
 ]
-Count = Annotated[int, Meta(description="int >= 0", ge=0, le=MAX_COUNT)]
-Segment = Annotated[int, Meta(description="int >= 1", ge=1, le=names.INT64_MAX)]
-Seq = Annotated[int, Meta(description="int >= 0", ge=0, le=names.INT64_MAX)]
-PageSize = Annotated[int, Meta(description="int from 1 to 10000", ge=1, le=10_000)]
+Count = Annotated[int, Meta(description="int >= 0", ge=0, le=MAX_COUNT, extra={"integer": True})]
+Segment = Annotated[int, Meta(description="int >= 1", ge=1, le=names.INT64_MAX, extra={"integer": True})]
+Seq = Annotated[int, Meta(description="int >= 0", ge=0, le=names.INT64_MAX, extra={"integer": True})]
+PageSize = Annotated[int, Meta(description="int from 1 to 10000", ge=1, le=10_000, extra={"integer": True})]
 Cursor = Annotated[str, Meta(description="cursor of the page before", max_length=4096)]
 Time = Annotated[str, Meta(description="RFC 3339 time", extra={"read": _time})]
 Mode = Annotated[Literal["append", "remove"], Meta(description='"append" or "remove"')]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from math import isfinite
 from typing import Any
 
@@ -12,9 +12,10 @@ import msgspec
 from msgspec import Struct
 
 from . import PROTOCOL_VERSION, errors, names, where
-from .commands import COMMANDS, Argument, Command, CommandSpec
+from .commands import COMMANDS, Command
 from .errors import Refusal, bad_request, shown
 from .limits import Limits
+from .specs import Argument, CommandSpec
 
 MAX_ID = 128
 MAX_KEY = 64
@@ -163,12 +164,27 @@ def _no_ext(code: int, data: bytes) -> None:
 
 
 def _unpack(frame: bytes, most_params: int) -> Any:
+    """The frame's value. Raises _MalformedError, _TooDeepError or _TooManyError.
+
+    A key that comes twice, or is no str, would be lost or hidden in a dict. A frame without a bin marker that is
+    as long as its value encoded anew holds neither, and nearly all are so; the others are read again, by pairs.
+    """
+    if not (b"\xc4" in frame or b"\xc5" in frame or b"\xc6" in frame):
+        value = _unpack_with(frame, most_params, None)
+        if len(_encode(value)) == len(frame):
+            return value
+    return _unpack_with(frame, most_params, _pairs)
+
+
+def _unpack_with(
+    frame: bytes, most_params: int, pairs: Callable[[list[tuple[Any, Any]]], dict[str, Any]] | None
+) -> Any:
     try:
         return msgpack.unpackb(
             frame,
             raw=False,
             strict_map_key=True,
-            object_pairs_hook=_pairs,
+            object_pairs_hook=pairs,
             ext_hook=_no_ext,
             max_str_len=len(frame),
             max_bin_len=len(frame),
@@ -259,40 +275,48 @@ def _read_envelope(envelope: dict[str, Any], limits: Limits) -> tuple[Command, s
 
 
 def _read_arguments(name: str, spec: CommandSpec, given: dict[str, Any], limits: Limits) -> Command | Refusal:
-    args = {}
-    for field, raw in given.items():
-        arg = spec.args.get(field)
-        if arg is None:
-            hint = ", ".join(spec.args) or "none"
-            return bad_request(f"{name} has no argument {shown(field)}; its arguments are {hint}.", field[:128])
-        # Pyrame's "undef" and nil mean "not given" (SPEC 3).
-        if arg.optional and (raw is None or raw == "undef"):
-            continue
+    if not given.keys() <= spec.args.keys():
+        unknown = next(field for field in given if field not in spec.args)
+        hint = ", ".join(spec.args) or "none"
+        message = f"{name} has no argument {shown(unknown)}; its arguments are {hint}."
+        return bad_request(message, unknown[:128])
+    # Pyrame's "undef" and nil mean "not given" in what is optional (SPEC 3).
+    if None in given.values() or "undef" in given.values():
+        given = {
+            field: raw for field, raw in given.items() if field in spec.required or raw not in (None, "undef")
+        }
+    if not spec.required <= given.keys():
+        field = next(field for field in spec.args if field in spec.required and field not in given)
+        return bad_request(f"{name} needs the argument {field} ({spec.args[field].type}).", field)
+    if not spec.special.isdisjoint(given):
+        read = _read_special(spec, given)
+        if isinstance(read, Refusal):
+            return read
+        given = read
+    try:
+        command: Command = msgspec.convert(given, spec.command)
+    except msgspec.ValidationError as error:
+        return _mistyped(spec, given, str(error))
+    for arg in spec.checked:
+        if arg.name in given and (refusal := _check_value(arg, given[arg.name], limits)):
+            return refusal
+    return command
+
+
+def _read_special(spec: CommandSpec, given: dict[str, Any]) -> dict[str, Any] | Refusal:
+    """Arguments that are understood in several forms, and those of a later version."""
+    read = dict(given)
+    for field in spec.special & given.keys():
+        arg, raw = spec.args[field], given[field]
         if arg.later:
             message = f"{field} is {shown(raw)}; this version of the service takes nothing but nil there."
             return bad_request(message, field)
         if arg.read is not None:
             try:
-                raw = arg.read(raw)
+                read[field] = arg.read(raw)
             except ValueError as error:
                 return bad_request(f"{field} is {shown(raw)}; {error}.", field)
-        args[field] = raw
-    for field in spec.required:
-        if field not in args:
-            return bad_request(f"{name} needs the argument {field} ({spec.args[field].type}).", field)
-    try:
-        command = msgspec.convert(args, spec.command)
-    except msgspec.ValidationError as error:
-        return _mistyped(spec, args, str(error))
-    for field, value in args.items():
-        arg = spec.args[field]
-        if (arg.rule or arg.values) and (refusal := _check_value(arg, value, limits)):
-            return refusal
-        if type(value) is float and arg.type.startswith("int"):  # msgspec takes 2.0 for 2
-            return bad_request(f"{field} is {shown(value)}; it must be {arg.type}.", field)
-    if name == "find_nodes" and type(conditions := where.parse(args.get("where", {}))) is Refusal:
-        return conditions
-    return command
+    return read
 
 
 def _mistyped(spec: CommandSpec, args: dict[str, Any], error: str) -> Refusal:
@@ -304,23 +328,34 @@ def _mistyped(spec: CommandSpec, args: dict[str, Any], error: str) -> Refusal:
 
 def _check_value(arg: Argument, value: Any, limits: Limits) -> Refusal | None:
     kind = type(value)
+    if arg.integer:
+        # msgspec takes 2.0 for 2.
+        return bad_request(f"{arg.name} is {value}; it must be {arg.type}.", arg.name) if kind is float else None
     if arg.rule is not None:
         rule = names.RULES[arg.rule]
         for text in (value,) if kind is str else value:
             if wrong := rule(text):
                 return errors.invalid_name(arg.name, arg.rule, f"{arg.name} has {shown(text)}; {wrong}.")
+    if arg.where:
+        conditions = where.parse(value)
+        return conditions if isinstance(conditions, Refusal) else None
     if not arg.values:
         return None
-    values = value if kind is dict else {arg.name: value}
-    for name, each in values.items():
-        if wrong := names.value(each):
-            where_ = arg.name if kind is not dict else f"{arg.name}[{shown(name)}]"
-            return bad_request(f"{where_} is {shown(each)}; {wrong}.", arg.name)
-        if type(each) is str and names.value_bytes(each) > limits.value_bytes:
-            size, most = names.value_bytes(each), limits.value_bytes
-            message = f"{arg.name} holds a text of {size} bytes; {most} are the most."
-            return errors.too_large("value_bytes", limits.value_bytes, message)
-    return _check_map(arg, values, limits) if kind is dict else None
+    if kind is not dict:
+        return _check_one(arg, arg.name, value, limits)
+    for name, each in value.items():
+        if refusal := _check_one(arg, f"{arg.name}[{shown(name)}]", each, limits):
+            return refusal
+    return _check_map(arg, value, limits)
+
+
+def _check_one(arg: Argument, place: str, value: Any, limits: Limits) -> Refusal | None:
+    if wrong := names.value(value):
+        return bad_request(f"{place} is {shown(value)}; {wrong}.", arg.name)
+    if type(value) is str and names.value_bytes(value) > limits.value_bytes:
+        message = f"{place} has {names.value_bytes(value)} bytes; {limits.value_bytes} are the most."
+        return errors.too_large("value_bytes", limits.value_bytes, message)
+    return None
 
 
 def _check_map(arg: Argument, values: dict[str, Any], limits: Limits) -> Refusal | None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar
 
-import msgspec
-from msgspec import Meta, Struct, field
+from msgspec import Struct, field
 
 from . import arguments as a
+from .specs import CommandSpec, spec_of
 
 
 class Command(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -333,74 +333,8 @@ class ReplayEvents(Command, frozen=True, kw_only=True):
     limit: a.PageSize = 1000
 
 
-class Argument(Struct, frozen=True):
-    """One argument of a command, as `describe` tells it, and how it is read.
-
-    optional  nil, and Pyrame's "undef", mean that it is not given
-    rule      the rule of SPEC 3 that it keeps, a key of `names.RULES`; for a list, each of its items; for a
-              map, each of its keys
-    values    its value, or each value of the map, is a parameter's value
-    read      brings other accepted forms into the one that is checked
-    later     only the default is taken: the argument belongs to a later version
-    """
-
-    name: str
-    type: str
-    required: bool
-    default: Any
-    optional: bool
-    rule: str | None
-    values: bool
-    read: Any
-    later: bool
-
-
-class CommandSpec(Struct, frozen=True):
-    """A command of the closed table: its type, and its arguments by name."""
-
-    command: type[Command]
-    mutating: bool
-    doc: str
-    args: dict[str, Argument]
-    required: frozenset[str]
-
-
-def _meta(annotation: Any) -> Meta:
-    """The Meta of an annotation, also inside `X | None`."""
-    for part in get_args(annotation):
-        if isinstance(part, Meta):
-            return part
-    for part in get_args(annotation):
-        if get_origin(part) is not None or hasattr(part, "__metadata__"):
-            return _meta(part)
-    raise TypeError(f"no Meta in {annotation}")
-
-
-def _spec(command: type[Command]) -> CommandSpec:
-    hints = get_type_hints(command, include_extras=True)
-    args = {}
-    for each in msgspec.structs.fields(command):
-        meta = _meta(hints[each.name])
-        extra = meta.extra or {}
-        default = each.default_factory() if each.default is msgspec.NODEFAULT and not each.required else None
-        args[each.name] = Argument(
-            name=each.name,
-            type=meta.description or "",
-            required=each.required,
-            default=None if each.required else default if each.default is msgspec.NODEFAULT else each.default,
-            # `value` is a value even when it is nil or "undef" (SPEC 3).
-            optional=not each.required,
-            rule=extra.get("rule"),
-            values=extra.get("values", False),
-            read=extra.get("read"),
-            later=extra.get("later", False),
-        )
-    required = frozenset(name for name, arg in args.items() if arg.required)
-    return CommandSpec(command, command.MUTATING, (command.__doc__ or "").strip(), args, required)
-
-
 COMMANDS: dict[str, CommandSpec] = {
-    command.CMD: _spec(command)
+    command.CMD: spec_of(command, command.MUTATING)
     for command in (
         *(InitStorage, ConfigStorage, InvalStorage, DeinitStorage, RegisterProducer, UnregisterProducer),
         *(HeartbeatProducer, GetStorage, ListStorages),

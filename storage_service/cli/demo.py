@@ -101,7 +101,8 @@ class Screen:
         """A line as long as the terminal is wide."""
         at = times.from_wire(event.time)
         self._began_at = at if self._began_at is None else self._began_at
-        line = Text(f"{at - self._began_at:7.3f} s  ", "dim")
+        line = Text()
+        line.append(f"{at - self._began_at:7.3f} s  ", "dim")
         line.append(f"{event.type:<30}", _STYLES.get(event.type.rpartition(".")[2], "cyan"))
         line.append(f"{(event.subject or '').removeprefix('root/demo/'):<13}  ")
         line.append(_told(event), "dim")
@@ -125,17 +126,18 @@ class Screen:
     def show_finished(self, runs: Runs) -> None:
         """The `acquisition.finished` events, and how the conversions ended."""
         self.head("The finished acquisitions")
-        table = Table("acquisition", "verdict", box=None, header_style="dim", pad_edge=False, padding=(0, 3, 0, 0))
-        for name in SOURCES:
-            table.add_column(f"{name} (samples)", justify="right")
+        table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 3, 0, 0))
+        table.add_column("acquisition", no_wrap=True)
+        table.add_column("verdict")
+        table.add_column("samples", justify="right")
         table.add_column("bytes", justify="right")
         table.add_column("conversion")
         for acq_id, finished in runs.finished.items():
-            summaries = {mark["producer"]: mark["summary"] for mark in finished["producers"]}
-            samples = [str(summaries.get(name, {}).get("samples", "-")) for name in SOURCES]
-            size = sum(summary.get("bytes", 0) for summary in summaries.values())
-            conversion = runs.conversions.get(acq_id, {}).get("state", "-")
-            table.add_row(acq_id, finished["verdict"], *samples, f"{size:,}", conversion)
+            summaries = [mark["summary"] for mark in finished["producers"]]
+            samples = " + ".join(str(summary.get("samples", "?")) for summary in summaries)
+            size = sum(summary.get("bytes", 0) for summary in summaries)
+            conversion = runs.conversions.get(acq_id, {}).get("state", "")
+            table.add_row(acq_id, finished["verdict"], samples, f"{size:,}", conversion)
         self.console.print(table)
 
 
@@ -182,7 +184,7 @@ async def _play(processes: Processes, screen: Screen) -> list[str]:
                 following.cancel()
         await screen.show_rundb(runs)
         screen.show_finished(runs)
-        screen.head("The plots, a table.csv beside each")
+        screen.head("The plots, each beside its table.csv")
         for plot in runs.plots():
             screen.say(str(plot))
         return list(runs.faults())
@@ -208,7 +210,8 @@ def _told(event: Event) -> str:
 
 def _label(node: Node) -> Text:
     """A node's name, for an acquisition how it is, and its parameters."""
-    label = Text(node.name, "bold" if node.kind == "run" else "")
+    label = Text()
+    label.append(node.name, "bold" if node.kind == "run" else "")
     if isinstance(node, AcquisitionNode):
         label.append(f"  {node.state}, {node.verdict}" if node.verdict else f"  {node.state}", "green")
     for param, value in node.params.items():

@@ -49,8 +49,9 @@ class Series:
         self.label: str = channel["name"]
         self.unit: str = channel["unit"]
         self.counter: bool = channel["counter"]
-        self.times: list[float] = [row[0] for row in rows]
-        self.values: list[float] = [row[place] * channel["scale"] for row in rows]
+        self.scale: float = channel["scale"]
+        self.times = [row[0] for row in rows]
+        self.numbers = [row[place] for row in rows]
 
     def tick(self, time: float) -> int:
         """The period that a time lies in: samples of one tick, whoever took them, belong together."""
@@ -58,24 +59,24 @@ class Series:
 
     def rate(self, begin: int, end: int) -> float:
         """The change per second from one sample to a later one."""
-        return (self.values[end] - self.values[begin]) / (self.times[end] - self.times[begin])
+        change = self.numbers[end] - self.numbers[begin]
+        return change * self.scale / (self.times[end] - self.times[begin])
 
-    def rates(self) -> list[float]:
-        """The change per second at each sample but the first."""
-        return [self.rate(i - 1, i) for i in range(1, len(self.times))]
+    def told(self) -> Points:
+        """A level at each sample; the change per second, since the sample before, at each but the first."""
+        if self.counter:
+            return [(time, self.rate(i, i + 1)) for i, time in enumerate(self.times[1:])]
+        return [(time, number * self.scale) for time, number in zip(self.times, self.numbers, strict=True)]
 
     def by_tick(self) -> dict[int, float]:
         """What the table tells at each tick."""
-        told = [(self.times[1:], self.rates())] if self.counter else [(self.times, self.values)]
-        return {
-            self.tick(time): value for times, values in told for time, value in zip(times, values, strict=True)
-        }
+        return {self.tick(time): value for time, value in self.told()}
 
     def points(self) -> Points:
         """What the plot shows: levels as they are, rates as a weighted mean around each sample."""
         if not self.counter:
-            return list(zip(self.times, self.values, strict=True))
-        rates = self.rates()
+            return self.told()
+        rates = [rate for _, rate in self.told()]
         half = max(1, round(SMOOTH_S / self.period_s))
         weights = [1 + math.cos(math.pi * k / (half + 1)) for k in range(-half, half + 1)]
         points = []

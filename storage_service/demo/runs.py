@@ -23,6 +23,7 @@ ACQUISITIONS = 2
 _PATIENCE_S = 60.0  # for an acquisition of two seconds, and for all conversions at the end
 _TABLE = "table.csv"
 _PLOT = "plot.svg"
+_ENDS = {"failed": "has failed", "cancelled": "was cancelled"}
 _CONVERSION_ENDS = ("conversion.succeeded", "conversion.failed", "conversion.cancelled")
 
 
@@ -92,8 +93,8 @@ class Runs:
             more = cursor is not None
 
     def plots(self) -> list[Path]:
-        """Where the plots are."""
-        return [_folder(acq) / _PLOT for acq in self.opened]
+        """The plots that are there."""
+        return [plot for acq in self.opened if (plot := _folder(acq) / _PLOT).is_file()]
 
     def faults(self) -> Iterator[str]:
         """What is not as it should be, a sentence each."""
@@ -111,7 +112,9 @@ class Runs:
         if conversion is None:
             yield f"{acq.acq_id} was not converted in {_PATIENCE_S:g} s."
         elif conversion["state"] != "succeeded":
-            yield f"The conversion of {acq.acq_id} has ended as {conversion['state']}: {conversion['reason']}"
+            log = (conversion["log"] or {}).get("local_path", "it has no log")
+            how = f"{_ENDS[conversion['state']]}: {conversion['reason']}"
+            yield f"The conversion of {acq.acq_id} {how}; {log}."
         else:
             for file in (_folder(acq) / _TABLE, _folder(acq) / _PLOT):
                 if not (file.is_file() and file.stat().st_size):

@@ -24,12 +24,14 @@ class Attempts:
         self._policy = policy
         self._started: dict[str, int] = {}
         self._results: dict[str, Ended] = {}
+        self._again: list[Ended] = []
         self._wake_at: float | None = None
         self.queue = ConversionQueue(max_parallel)
 
     def pump(self, moment: Moment) -> None:
         """Claim attempts for the conversions that may start; they start when the claim is durable."""
-        while (conversion := self.queue.ready(self._desk.state, moment.wall)) is not None:
+        is_going = self._desk.work.is_going
+        while (conversion := self.queue.ready(self._desk.state, moment.wall, is_going)) is not None:
             self._desk.apply((conversions.start(conversion, moment),), moment)
         wake = self.queue.next_wall(moment.wall)
         if wake is not None and wake != self._wake_at:
@@ -62,4 +64,9 @@ class Attempts:
             if isinstance(record, Conversion):
                 self.queue.note(record)
         for result in self._results.values():
-            self._desk.timers.at(moment.mono + AGAIN_S, partial(self._desk.end_again, result))
+            self._desk.timers.at(moment.mono + AGAIN_S, partial(self._again.append, result))
+
+    def due_again(self) -> list[Ended]:
+        """Results whose transaction was taken back, after a while."""
+        due, self._again = self._again, []
+        return due

@@ -39,6 +39,7 @@ from .out import Out
 from .peers import Peers
 from .replies import Replies
 from .residents import Residents
+from .scopes import Scopes
 from .transactions import Transactions
 from .work import Work
 from .works import Timers
@@ -88,9 +89,8 @@ class Desk:
         self.asking = Asking(
             self.state, self.out, keyring, self._residents, self._transactions, self.replies, describe
         )
-        self._scopes: dict[str, Scope] = {}
+        self.scopes = Scopes()
         self._expire_due = 0.0
-        self._ends_again: list[Any] = []
 
     # What arrives
 
@@ -163,12 +163,11 @@ class Desk:
             return told
         command = request.command
         scope = scope_of(self.state, command)
-        for id, held in self._scopes.items():
-            if held.collides(scope):
-                why = self.work.stalled(id)
-                if why is not None:
-                    self._refuse(ticket, why)
-                return why is not None
+        if (intent_id := self.scopes.in_the_way(scope)) is not None:
+            why = self.work.stalled(intent_id)
+            if why is not None:
+                self._refuse(ticket, why)
+            return why is not None
         if not self.asking.has(decide.needs(self.state, command)):
             return False
         try:
@@ -180,17 +179,16 @@ class Desk:
         return self._decided(ticket, decision, scope, moment)
 
     def _decided(self, ticket: Ticket, decision: Any, scope: Scope, moment: Moment) -> bool:
-        if type(decision) is Accepted:
-            self._accept(ticket, decision, moment)
-            return True
-        elif type(decision) is Intended:
-            self.apply(decision.events, moment)
-            self._intend(ticket, decision, scope)
-            return not ticket.running
-        elif type(decision) is Waits:
-            return self._wait_for_seal(ticket, decision, moment)
-        self._refuse(ticket, decision)
-        return True
+        match decision:
+            case Accepted():
+                self._accept(ticket, decision, moment)
+            case Intended():
+                self._intend(ticket, decision, scope)
+            case Waits():
+                return self._wait_for_seal(ticket, decision, moment)
+            case _:
+                self._refuse(ticket, decision)
+        return not ticket.running
 
     def _accept(self, ticket: Ticket, decision: Accepted, moment: Moment) -> None:
         self.apply(decision.events, moment)
@@ -215,7 +213,7 @@ class Desk:
             self.replies.when_durable(ticket, result)
         else:
             ticket.running = True
-            self._scopes[stored.intent_id] = scope
+            self.scopes.hold(stored.intent_id, scope)
             self.work.intended(stored, ticket)
             self._transactions.follow(ticket.message.peer)
 
@@ -323,13 +321,6 @@ class Desk:
         self.work.resume(moment)
         self._go_on(moment)
 
-    def release(self, intent_id: str) -> None:
-        """The intent's outcome is durable: what collided with it may go on."""
-        self._scopes.pop(intent_id, None)
-
-    def hold(self, intent_id: str, scope: Scope) -> None:
-        self._scopes[intent_id] = scope
-
     def _refuse(self, ticket: Ticket, refusal: Refusal) -> None:
         """Say no."""
         if ticket.request.key is not None:
@@ -350,10 +341,6 @@ class Desk:
         self.work.ended(result, moment)
         self._go_on(moment)
 
-    def end_again(self, result: Any) -> None:
-        """A result whose transaction was taken back is decided once more, at the next tick."""
-        self._ends_again.append(result)
-
     def tick(self, now: Now) -> None:
         """Time passed: do what is due."""
         for what in self.timers.due(now.mono):
@@ -362,9 +349,7 @@ class Desk:
             self._expire_due = now.mono + 60.0
             self.batch.expire_keys_before = now.wall - self._keys_keep_s
         moment = self._moment(now)
-        ends, self._ends_again = self._ends_again, []
-        for result in ends:
-            self.work.ended(result, moment)
+        self.work.end_again(moment)
         self._go_on(moment)
 
     def next_tick(self) -> float:

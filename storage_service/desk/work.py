@@ -31,7 +31,8 @@ from ..rules.work import Ended, Failed
 from .attempts import Attempts
 from .batch import Batch, StoredIntent
 from .messages import Ticket
-from .works import MARKER_DELAY_S, Retries, marker_order, seal_order
+from .seals import Seals
+from .works import MARKER_DELAY_S, Retries, marker_order
 
 if TYPE_CHECKING:
     from .desk import Desk
@@ -58,7 +59,7 @@ class Work:
         self._intents: dict[str, OpenIntent] = {}
         self._markers: dict[str, str] = {}
         self._cancels: dict[str, tuple[str, str]] = {}
-        self._sealing: set[str] = set()
+        self.seals = Seals(desk)
         self._parked: list[tuple[str, Any]] = []
         self._closed: dict[str, OpenIntent] = {}
         self._written: dict[str, bytes] = {}
@@ -105,9 +106,17 @@ class Work:
         elif isinstance(fact, facts.RunRemoved) and fact.run_id in self._markers:
             self._close(self._markers[fact.run_id])
 
+    def is_going(self, acq_id: str) -> bool:
+        """Whether an open intent removes this acquisition: nothing of it is started then."""
+        return any(f"{acq_id}/".startswith(f"{_node_of(each)}/") for each in self._removals())
+
+    def _removals(self) -> list[RunIntent | AcqIntent]:
+        intents = (each.stored.intent for each in self._intents.values())
+        return [each for each in intents if isinstance(each, RunIntent | AcqIntent) and each.removes]
+
     def _below(self, intent: RunIntent | AcqIntent) -> list[Conversion]:
         """The running conversions of what an intent removes."""
-        node = intent.run.node_id if isinstance(intent, RunIntent) else intent.acq.node_id
+        node = _node_of(intent)
         running = (self._desk.state.conversion(id) for id in self.attempts.queue.running)
         return [each for each in running if each and f"{each.acq_id}/".startswith(f"{node}/")]
 
@@ -118,14 +127,14 @@ class Work:
         for intent_id, stored in batch.intents.items():
             if stored is None:
                 self._closed.pop(intent_id, None)
-                self._desk.release(intent_id)
+                self._desk.scopes.release(intent_id)
             elif intent_id in self._intents:
                 self._intents[intent_id].durable = True
                 self._intents[intent_id].before = None
                 self._give(intent_id, moment)
         for record in batch.records.values():
             if isinstance(record, Acq):
-                self._seal(record)
+                self.seals.give(record)
             elif isinstance(record, Conversion):
                 self.attempts.durable(record)
         for intent_id, each in list(self._intents.items()):
@@ -151,7 +160,7 @@ class Work:
                     each.stored, each.before, each.durable = each.before, None, True
                     continue
                 self._forget(intent_id)
-                self._desk.release(intent_id)
+                self._desk.scopes.release(intent_id)
                 if stored.key is not None:
                     self._desk.replies.to_repeats(stored.key, refusal)
 
@@ -162,7 +171,7 @@ class Work:
             self._intents[stored.intent_id] = each
             self._index(each)
             if not isinstance(stored.intent, CancelIntent | MarkerIntent):
-                self._desk.hold(stored.intent_id, scope_of_intent(stored.intent))
+                self._desk.scopes.hold(stored.intent_id, scope_of_intent(stored.intent))
             if stored.key is not None and not isinstance(stored.intent, CancelIntent):
                 self._desk.keyring.start(stored.key, stored.fingerprint)
 
@@ -178,7 +187,7 @@ class Work:
         self.attempts.resume(moment)
         for record in list(self._desk.state.records.values()):
             if isinstance(record, Acq):
-                self._seal(record)
+                self.seals.give(record)
         for intent_id in list(self._intents):
             self._give(intent_id, moment)
 
@@ -221,19 +230,13 @@ class Work:
             self._written[intent_id] = order.marker
             self._desk.out.orders.append((f"intent {intent_id}", order))
 
-    def _seal(self, acq: Acq) -> None:
-        if acq.state == "open" or acq.sealed or acq.node_id in self._sealing:
-            return
-        self._sealing.add(acq.node_id)
-        self._desk.out.orders.append((f"seal {acq.node_id}", seal_order(acq, self._desk.state.places)))
-
     # From the doors
 
     def outcome(self, work_id: str, result: Any, moment: Moment) -> None:
         """What came of an order."""
         kind, _, id = work_id.partition(" ")
         if kind == "seal":
-            self._sealed(id, result, moment)
+            self.seals.outcome(id, result, moment)
         elif id in self._intents:
             intent = self._intents[id].stored.intent
             if isinstance(intent, MarkerIntent):
@@ -321,34 +324,17 @@ class Work:
         else:
             self._close(intent_id)
 
-    def _sealed(self, acq_id: str, result: Any, moment: Moment) -> None:
-        desk = self._desk
-        self._sealing.discard(acq_id)
-        acq = desk.state.acq(acq_id) if desk.state.has(("node", acq_id)) else None
-        if acq is None or acq.state == "open" or acq.sealed:
-            return
-        if isinstance(result, Failed):
-            if self._retries.is_first(f"seal {acq_id}"):
-                warned = facts.AcqWarned(acq_id, "seal", f"The data are not synced yet: {result.message}")
-                desk.apply((Event(warned, acq.storage_id, acq_id),), moment)
-            self._sealing.add(acq_id)
-            desk.timers.at(moment.mono + self._retries.wait(f"seal {acq_id}"), partial(self._seal_again, acq_id))
-            return
-        self._retries.forget(f"seal {acq_id}")
-        desk.apply((Event(facts.AcqSealed(acq_id), acq.storage_id, acq_id),), moment)
-
-    def _seal_again(self, acq_id: str) -> None:
-        self._sealing.discard(acq_id)
-        acq = self._desk.state.acq(acq_id) if self._desk.state.has(("node", acq_id)) else None
-        if acq is not None:
-            self._seal(acq)
-
     def ended(self, result: Ended, moment: Moment) -> None:
         """An attempt is over: its result is accepted once, and what asked for its end is done."""
         intent_id, reason = self._cancels.get(result.conversion_id, ("", None))
         self.attempts.ended(result, reason, moment)
         if intent_id:
             self._close(intent_id)
+
+    def end_again(self, moment: Moment) -> None:
+        """Results whose transaction was taken back are decided once more."""
+        for result in self.attempts.due_again():
+            self.ended(result, moment)
 
     # Small things
 
@@ -389,7 +375,11 @@ class Work:
         """What is under way, for `get_status`."""
         return {
             "intents": len(self._intents),
-            "seals": len(self._sealing),
+            "seals": self.seals.count,
             "conversions_queued": len(self.attempts.queue.queued),
             "conversions_running": len(self.attempts.queue.running),
         }
+
+
+def _node_of(intent: RunIntent | AcqIntent) -> str:
+    return intent.run.node_id if isinstance(intent, RunIntent) else intent.acq.node_id

@@ -75,8 +75,11 @@ class ConversionQueue:
         elif conversion.state == "running":
             self.running.add(id)
 
-    def ready(self, state: State, wall: float) -> Conversion | None:
-        """The next one that may start: its acquisition is sealed, its wait is over, and there is a place."""
+    def ready(self, state: State, wall: float, is_going: Callable[[str], bool]) -> Conversion | None:
+        """The next one that may start: its acquisition is sealed and stays, its wait is over, there is a place.
+
+        `is_going` says whether an acquisition, by id, is about to be removed.
+        """
         if len(self.running) >= self.most:
             return None
         for id, not_before in self.queued.items():
@@ -84,7 +87,9 @@ class ConversionQueue:
             if conversion is None or not_before > wall:
                 continue
             acq = state.acq(conversion.acq_id)
-            if acq is not None and acq.sealed and acq.state == "finished":
+            if acq is None or acq.uid != conversion.uid or not acq.sealed or acq.state != "finished":
+                continue
+            if not is_going(acq.node_id):
                 return conversion
         return None
 

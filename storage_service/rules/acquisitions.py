@@ -118,8 +118,7 @@ def _intended(
         set_aside=(found.uid if found else now.fresh()) if removes else None,
         script=command.convert_script,
     )
-    cancelled = cancel_queued(state, acq.node_id, "acquisition removed", now) if removes else ()
-    return Intended(AcqIntent(storage.storage_id, order, acq, removes), cancelled)
+    return Intended(AcqIntent(storage.storage_id, order, acq, removes))
 
 
 def _expected(storage: Storage, command: commands.NewAcq) -> tuple[tuple[str, ...], int]:
@@ -140,6 +139,7 @@ def settle_acq(state: State, intent: AcqIntent, result: Done | Taken | Failed, n
     found = state.acq(id)
     events: list[Event] = []
     if found is not None and intent.removes:
+        events += cancel_queued(state, id, "acquisition removed", now)
         events.append(Event(facts.AcqRemoved(id), found.storage_id, id))
     elif found is not None:
         events += cancel_queued(state, id, "opened again", now)

@@ -142,22 +142,22 @@ def ended(
     over = replace(told, state="failed", ended_at=now.time)
     if result.how == "exited" and result.exit_code == 0:
         return (_told(facts.ConversionSucceeded(replace(over, state="succeeded", interruptions=0)), found),)
-    if cancel_reason is not None and result.how in ("cancelled", "interrupted"):
+    if cancel_reason is not None:
         return (_told(facts.ConversionCancelled(_cancelled(told, cancel_reason, now)), found),)
     acq = state.acq(found.acq_id)
-    if acq is None or acq.uid != found.uid or acq.state != "finished":
-        # Nothing of it can run again as long as its acquisition is open, so nothing of it waits.
-        over = replace(over, state="cancelled", reason="opened again")
-        return (_told(facts.ConversionCancelled(over), found),)
+    may_run = acq is not None and acq.uid == found.uid and acq.state == "finished"
     if result.how == "interrupted":
         interruptions = found.interruptions + 1
         if interruptions > policy.max_interruptions:
             return (_told(facts.ConversionFailed(replace(over, reason="interrupted")), found),)
+        if not may_run:
+            # Its acquisition was opened again meanwhile: nothing of it is to run then, so nothing of it waits.
+            return (_told(facts.ConversionCancelled(_cancelled(told, "opened again", now)), found),)
         again = _again(told, now, "interrupted", 0.0)
         return (_told(facts.ConversionQueued(replace(again, interruptions=interruptions)), found),)
     tries = found.tries + 1
     reason = result.reason or _exit_reason(result)
-    if tries < policy.max_attempts:
+    if tries < policy.max_attempts and may_run:
         wait = min(policy.backoff_s * 2 ** (tries - 1), MAX_BACKOFF_S)
         why = f"attempt {found.attempt}: {reason}; the next one in {wait:g} s"
         again = replace(_again(told, now, why, wait), tries=tries, interruptions=0)

@@ -49,10 +49,9 @@ class Accepted(Struct, frozen=True):
 
 
 class Intended(Struct, frozen=True):
-    """The command needs the outside world first: the intent is committed, with what happens already now."""
+    """The command needs the outside world first: the intent is committed."""
 
     intent: Intent
-    events: tuple[Event, ...] = ()
 
 
 class Waits(Struct, frozen=True):

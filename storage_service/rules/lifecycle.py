@@ -50,7 +50,7 @@ STORAGE = _rows("""
  acquiring  | init_storage                | same args | acquiring  |
  acquiring  | config_storage              |           | acquiring  |
  acquiring  | inval_storage               | forced    | ready      | acquisition.aborted, storage.invalidated
- acquiring  | deinit_storage              | forced    | absent     | acquisition.aborted, storage.deinitialized
+ acquiring  | deinit_storage              | forced    | absent     | acquisition.aborted, storage.invalidated, .deinitialized
  acquiring  | register_producer_storage   |           | acquiring  | storage.producer_registered
  acquiring  | unregister_producer_storage |           | acquiring  | storage.producer_unregistered
  acquiring  | new_run_storage             |           | acquiring  | run.created

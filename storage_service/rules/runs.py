@@ -47,18 +47,12 @@ def new_run(state: State, command: commands.NewRun, now: Moment, limits: Limits,
     if found is not None and found.owner != storage.uid and not is_orphan(state, found):
         return anothers(found)
     removes = command.mode == "remove"
-    cancelled: tuple[Event, ...] = ()
     if found is not None and removes:
         for acq in state.acqs_of(run_id):
             if acq.state == "open":
                 return wrong_acq_state(acq, "removing its run")
             if not acq.sealed:
                 return Waits(acq.node_id)
-        cancelled = tuple(
-            event
-            for acq in state.acqs_of(run_id)
-            for event in cancel_queued(state, acq.node_id, "run removed", now)
-        )
     if found is not None and not removes:
         if refusal := params_over(found, command.params, limits):
             return refusal
@@ -75,7 +69,7 @@ def new_run(state: State, command: commands.NewRun, now: Moment, limits: Limits,
         pattern=pattern,
         number=number,
     )
-    return Intended(intent, cancelled)
+    return Intended(intent)
 
 
 def _fresh_run(storage: Storage, run_id: str, name: str, command: commands.NewRun, now: Moment) -> Run:
@@ -122,15 +116,18 @@ def settle_run(
     if isinstance(storage, Refusal):
         return storage
     run, id = intent.run, intent.run.node_id
-    if isinstance(result, Taken):
-        command = commands.NewRun(
-            storage_id=intent.storage_id, run_name=intent.pattern or run.name, params=intent.params
-        )
-        return new_run(state, command, now, limits, above=intent.number)
-    events = []
     found = state.run(id)
+    came_meanwhile = found is not None and intent.created and not intent.removes
+    if isinstance(result, Taken) or came_meanwhile:
+        # The number is taken, or a run of this name was made while this one was at the door: decide once more.
+        name = intent.pattern or run.name
+        command = commands.NewRun(storage_id=intent.storage_id, run_name=name, params=intent.params)
+        return new_run(state, command, now, limits, above=intent.number)
+    events: list[Event] = []
     if found is not None and intent.created:
-        events += [Event(facts.AcqRemoved(acq.node_id), acq.storage_id, acq.node_id) for acq in state.acqs_of(id)]
+        for acq in state.acqs_of(id):
+            events += cancel_queued(state, acq.node_id, "run removed", now)
+            events.append(Event(facts.AcqRemoved(acq.node_id), acq.storage_id, acq.node_id))
         events.append(Event(facts.RunRemoved(id), found.storage_id, id))
     if intent.created:
         counter = None

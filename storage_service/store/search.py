@@ -53,6 +53,9 @@ MAX_VALUES = 2_048
 _COMPARE = {"eq": "=", "ne": "<>", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _NIL = "0"
 
+# Every node that is walked is judged: so many that a source gives cost the same.
+_WALKED = 3
+
 # Whose parameters count for a node of a kind: its own, then those that it inherits, nearest first.
 _HOLDERS = {"group": (), "run": ("nodes.node_id",), "acq": ("nodes.node_id", "nodes.parent_id")}
 
@@ -175,7 +178,7 @@ class Search:
         judged = self._judged(kind)
         sources = self._sources(kind)
         walked = f"SELECT at, n FROM nodes INDEXED BY nodes_by_time WHERE {_SPAN}"
-        if not sources or self._count(walked, sources[0].size) < sources[0].size:
+        if not sources or self._count(walked, sources[0].size) * _WALKED < sources[0].size:
             return self._page([walked, *judged])
         if sources[0].size <= self._sizes.driven:
             driven = f"SELECT at, n FROM nodes NOT INDEXED WHERE n IN ({sources[0].sql}) AND {_SPAN}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -68,13 +69,15 @@ class Shelf:
         run_id: str | None = None,
         storage_id: str = "s",
         state: str = "finished",
+        sealed: bool | None = None,
         verdict: str | None = None,
         visible: bool = True,
         at: str | None = None,
         reason: str = "",
     ) -> None:
         run_id = run_id or node_id.rpartition("/")[0]
-        name, at, sealed = node_id[len(run_id) + 1 :], at or self.now(), state != "open"
+        name, at = node_id[len(run_id) + 1 :], at or self.now()
+        sealed = state != "open" if sealed is None else sealed
         node = Acq(
             node_id,
             "uid",
@@ -262,7 +265,7 @@ def test_acquisitions_are_listed_newest_first_by_any_filter(shelf: Shelf) -> Non
     shelf.acq("root/g/r/a")
     shelf.acq("root/g/r/b", state="open")
     shelf.acq("root/g/q/c", state="aborted", storage_id="t")
-    shelf.acq("root/g/q/d")
+    shelf.acq("root/g/q/d", sealed=False)
     shelf.run("root/g/r")
 
     def listed(**args: Any) -> str:
@@ -326,11 +329,13 @@ def test_garbage_for_a_cursor_is_a_bad_request(shelf: Shelf, cursor: str) -> Non
         assert shelf.refusal(command) == ("bad_request", "cursor", None)
 
 
-def test_a_cursor_beyond_64_bits_is_garbage(shelf: Shelf) -> None:
-    from base64 import urlsafe_b64encode
-
-    for place in (["2024", 1 << 63], ["2024", -1], ["2024", 1.0], [1, 1], ["2024"]):
+def test_a_cursor_that_was_touched_is_garbage(shelf: Shelf) -> None:
+    for place in (["2024", 1 << 63], ["2024", -1], ["2024", 1.0], [1, 1], ["2024"], ["2024", 1, 1]):
         cursor = urlsafe_b64encode(rows.encode(place)).decode()
+        assert shelf.refusal(commands.ListAcqs(cursor=cursor)) == ("bad_request", "cursor", None)
+    good = urlsafe_b64encode(rows.encode(["2024", 1])).decode()
+    assert shelf.ask(commands.ListAcqs(cursor=good)) == {"acqs": [], "cursor": None}
+    for cursor in (f"{good[:3]}!{good[3:]}", good[:-1], f"{good}{good}"):
         assert shelf.refusal(commands.ListAcqs(cursor=cursor)) == ("bad_request", "cursor", None)
 
 
@@ -455,6 +460,7 @@ def test_topics_are_prefixes_and_subjects_are_trees(shelf: Shelf) -> None:
     shelf.event("acquisition.finished", "root/g/r1/a", "s1")
     shelf.event("group.created", "root/g", None)
     shelf.event("storage.warning", "s1", "s1")
+    shelf.event("run.created", "root/g/r1-b", "s1")
 
     def replayed(*topics: str, subject: str | None = None) -> list[int]:
         return seqs(shelf.ask(commands.ReplayEvents(topics=topics, subject=subject)))
@@ -463,13 +469,13 @@ def test_topics_are_prefixes_and_subjects_are_trees(shelf: Shelf) -> None:
     assert replayed("acquisition.started/") == [1, 2]
     assert replayed("acquisition.started/s1/") == [1]
     assert replayed("acquisition.started/s1") == [1, 2]
-    assert replayed("group.created/", "run.created/s1/") == [3, 5]
-    assert replayed("run.created/", "run.", "run.created/") == [3]
-    assert replayed("", "nobody") == [1, 2, 3, 4, 5, 6]
+    assert replayed("group.created/", "run.created/s1/") == [3, 5, 7]
+    assert replayed("run.created/", "run.", "run.created/") == [3, 7]
+    assert replayed("", "nobody") == [1, 2, 3, 4, 5, 6, 7]
     assert replayed("nobody") == []
     assert replayed("%", "acquisition_") == []
     assert replayed(subject="root/g/r1") == [1, 3, 4]
-    assert replayed(subject="root/g") == [1, 2, 3, 4, 5]
+    assert replayed(subject="root/g") == [1, 2, 3, 4, 5, 7]
     assert replayed(subject="s1") == [6]
     assert replayed(subject="root/g/r") == []
     assert replayed("acquisition.started", subject="root/g/r1") == [1]
@@ -533,6 +539,7 @@ ASKED = [
         {"topics": ("acquisition.",), "after_seq": 3000},
         {"topics": ("acquisition.",), "subject": "root/g/r1"},
         {"topics": ("run.",), "subject": "root/g"},
+        {"topics": ("run.created/",), "subject": "root/g"},
         {"subject": "root/h/few"},
         {"subject": "root/h"},
         {"subject": "root"},
@@ -606,6 +613,24 @@ def test_every_read_goes_by_an_index(shelf: Shelf) -> None:
         for table in ("storages", "nodes", "params", "search", "conversions", "journal"):
             scans = [line for line in lines if line.startswith(f"SCAN {table}") and "nodes_at_work" not in line]
             assert not scans, (command, scans)
+
+
+def test_a_read_is_one_snapshot(shelf: Shelf) -> None:
+    shelf.storage("old")
+    shelf.event("storage.initialized", "old")
+
+    def meanwhile(_: apsw.Cursor, sql: str, __: object) -> bool:
+        if sql.startswith("SELECT"):
+            shelf.storage(f"new{shelf.clock}")
+            shelf.event("storage.initialized", "new")
+        return True
+
+    shelf.reader._db.exec_trace = meanwhile
+    told = shelf.ask(commands.ListStorages())
+    shelf.reader._db.exec_trace = None
+    # What came before the first SELECT may be in it, what came after may not.
+    assert len(told["storages"]) == told["last_seq"]
+    assert len(shelf.ask(commands.ListStorages())["storages"]) > len(told["storages"])
 
 
 def test_the_reader_changes_nothing(shelf: Shelf) -> None:

@@ -72,7 +72,6 @@ class World:
         answers = list(results)
         while isinstance(decision, Intended):
             intents.append(decision.intent)
-            events += self.apply(decision.events)
             if hasattr(decision.intent, "conversion_id"):  # told at once
                 return Outcome([each.fact.TYPE for each in events], None, intents, events)
             intent = decision.intent

@@ -1,0 +1,63 @@
+"""Seals: the data of each acquisition that ended are synced, its marker file completed, however long it takes."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ..rules import facts
+from ..rules.decision import Moment
+from ..rules.facts import Event
+from ..rules.state import Acq
+from ..rules.work import Failed, Result
+from .works import Retries, seal_order
+
+if TYPE_CHECKING:
+    from .desk import Desk
+
+
+class Seals:
+    """Which acquisitions are being sealed; the state says which still have to be."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._under_way: set[str] = set()
+        self._retries = Retries()
+
+    @property
+    def count(self) -> int:
+        return len(self._under_way)
+
+    def give(self, acq: Acq) -> None:
+        """Hand an acquisition to its mount point's door, if it ended, is durable, and is not there already."""
+        if acq.state != "open" and not acq.sealed and acq.node_id not in self._under_way:
+            self._under_way.add(acq.node_id)
+            self._desk.out.orders.append((f"seal {acq.node_id}", seal_order(acq, self._desk.state.places)))
+
+    def outcome(self, acq_id: str, result: Result, moment: Moment) -> None:
+        """Sealed, or tried again later; the first failure is a warning on the acquisition."""
+        acq = self._to_seal(acq_id)
+        if acq is None:
+            self._under_way.discard(acq_id)
+        elif isinstance(result, Failed):
+            if self._retries.is_first(acq_id):
+                warned = facts.AcqWarned(acq_id, "seal", f"The data are not synced yet: {result.message}")
+                self._desk.apply((Event(warned, acq.storage_id, acq_id),), moment)
+            again = moment.mono + self._retries.wait(acq_id)
+            self._desk.timers.at(again, partial(self._give_again, acq_id))
+        else:
+            self._under_way.discard(acq_id)
+            self._retries.forget(acq_id)
+            self._desk.apply((Event(facts.AcqSealed(acq_id), acq.storage_id, acq_id),), moment)
+
+    def _give_again(self, acq_id: str) -> None:
+        self._under_way.discard(acq_id)
+        acq = self._to_seal(acq_id)
+        if acq is not None:
+            self.give(acq)
+
+    def _to_seal(self, acq_id: str) -> Acq | None:
+        """The acquisition, if it still has to be sealed."""
+        state = self._desk.state
+        acq = state.acq(acq_id) if state.has(("node", acq_id)) else None
+        return acq if acq is not None and acq.state != "open" and not acq.sealed else None
