@@ -166,13 +166,17 @@ def _no_ext(code: int, data: bytes) -> None:
 def _unpack(frame: bytes, most_params: int) -> Any:
     """The frame's value. Raises _MalformedError, _TooDeepError or _TooManyError.
 
-    A key that comes twice, or is no str, would be lost or hidden in a dict. A frame without a bin marker that is
-    as long as its value encoded anew holds neither, and nearly all are so; the others are read again, by pairs.
+    A key that comes twice, or is no str, would be lost or hidden in a dict. A frame that is as long as its value
+    encoded anew holds neither, if no byte of it can be a bin (a key that is no str) or a float of 32 bits (which
+    grows when encoded, and would hide what is lost). Nearly all are so; the others are read again, by pairs.
     """
-    if not (b"\xc4" in frame or b"\xc5" in frame or b"\xc6" in frame):
+    if not (b"\xc4" in frame or b"\xc5" in frame or b"\xc6" in frame or b"\xca" in frame):
         value = _unpack_with(frame, most_params, None)
-        if len(_encode(value)) == len(frame):
-            return value
+        try:
+            if len(_encode(value)) == len(frame):
+                return value
+        except RecursionError:
+            raise _TooDeepError from None
     return _unpack_with(frame, most_params, _pairs)
 
 

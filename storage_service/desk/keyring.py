@@ -83,8 +83,8 @@ class Keyring:
         found = self._looked_up.get(key)
         if found is not None:
             return found if found.fingerprint == fingerprint else errors.conflict(key)
-        # A key that was not looked up is younger than every key that was ever stored, the forgotten ones too.
-        if key in self._looked_up and (uuid7_ms(key) or self.forgotten_ms) < self.forgotten_ms:
+        # It is in no database. The newest that was forgotten is itself one that must not run again.
+        if self.forgotten_ms and (uuid7_ms(key) or self.forgotten_ms + 1) <= self.forgotten_ms:
             return errors.key_expired(key, to_wire(self.forgotten_ms / 1000))
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from msgspec.structs import replace
 
 from storage_protocol import codec, commands, errors
@@ -27,6 +28,8 @@ from .ownership import (
 from .runs import params_over
 from .state import Acq, Opening, Run, State, Storage
 from .work import ACQ_MARKER, Done, Failed, MakeFolder, Taken
+
+_encode = msgspec.msgpack.Encoder(order="deterministic").encode
 
 
 def new_acq(state: State, command: commands.NewAcq, now: Moment, limits: Limits) -> Decision:
@@ -71,7 +74,8 @@ def _joined(acq: Acq, command: commands.NewAcq) -> Decision:
     given = _opening(command)
     for name in Opening.__struct_fields__:
         value, first = getattr(given, name), getattr(acq.opening, name)
-        if value not in (None, {}) and value != first:
+        # Compared as bytes: to Python 1, 1.0 and True are the same.
+        if value not in (None, {}) and _encode(value) != _encode(first):
             message = f"The acquisition {acq.node_id} is open with another {name}: {first!r}, not {value!r}."
             return errors.already_exists("acquisition", acq.node_id, message)
     return Accepted((), Answer("acq", acq.node_id))
@@ -142,14 +146,23 @@ def settle_acq(state: State, intent: AcqIntent, result: Done | Taken | Failed, n
         events += cancel_queued(state, id, "acquisition removed", now)
         events.append(Event(facts.AcqRemoved(id), found.storage_id, id))
     elif found is not None:
-        events += cancel_queued(state, id, "opened again", now)
+        cancelled = cancel_queued(state, id, "opened again", now)
+        events += cancelled
         # A conversion may have gone on, and a warning may have come, since the intent was committed.
-        acq = replace(acq, warnings=found.warnings)
-        if found.conversion is not None:
-            last = "cancelled" if events else found.conversion
-            acq = replace(acq, conversion=last, conversion_segment=found.conversion_segment)
+        newest = [_segment_of(each) == found.conversion_segment for each in cancelled]
+        acq = replace(
+            acq,
+            warnings=found.warnings,
+            conversion="cancelled" if any(newest) else found.conversion,
+            conversion_segment=found.conversion_segment,
+        )
     events.append(Event(facts.AcqStarted(acq), intent.storage_id, id))
     return Accepted(tuple(events), Answer("acq", id))
+
+
+def _segment_of(event: Event) -> int:
+    """The segment that a conversion's event tells of."""
+    return event.fact.conversion.segment if isinstance(event.fact, facts.ConversionCancelled) else 0
 
 
 def set_param_acq(state: State, command: commands.SetParamAcq, now: Moment, limits: Limits) -> Decision:

@@ -74,8 +74,8 @@ _decode_place = msgspec.msgpack.Decoder(tuple[str, Annotated[int, Meta(ge=0, le=
 def _queries() -> dict[str, str]:
     """The statements of `queries/*.sql`, by the name before each."""
     found = {}
-    for name in ("storages", "nodes", "conversions", "journal"):
-        file = files(__package__) / "queries" / f"{name}.sql"
+    for subject in ("storages", "nodes", "conversions", "journal"):
+        file = files(__package__) / "queries" / f"{subject}.sql"
         text = re.sub(r"^-- (?!name:).*\n", "", file.read_text("utf-8"), flags=re.M)
         for name, sql in re.findall(r"^-- name: (\w+)\n(.*?);$", text, flags=re.M | re.S):
             found[name] = " ".join(sql.split())

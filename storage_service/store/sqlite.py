@@ -83,7 +83,7 @@ class SqliteWriter:
         nodes = [node for id in ids if (node := _node(db, id)) is not None]
         return Snapshot(
             journal_id=self.journal_id,
-            last_seq=int(str(db.execute("SELECT ifnull(max(seq), 0) FROM journal").get)),
+            last_seq=int(str(db.execute("SELECT ifnull(max(seq), 0) FROM topics").get)),
             topics={
                 str(topic): int(str(seq)) for topic, seq in db.execute("SELECT topic, seq FROM topics").fetchall()
             },

@@ -270,7 +270,9 @@ def test_a_wrong_field_is_blamed(envelope: dict[str, Any], field: str) -> None:
     assert (refusal.code, refusal.details) == ("bad_request", {"field": field})
 
 
-@pytest.mark.parametrize(("raw", "field"), ARGUMENTS, ids=[f"{n}-{field}" for n, (_, field) in enumerate(ARGUMENTS)])
+@pytest.mark.parametrize(
+    ("raw", "field"), ARGUMENTS, ids=[f"{n}-{field}" for n, (_, field) in enumerate(ARGUMENTS)]
+)
 def test_a_wrong_argument_is_blamed(raw: bytes, field: str) -> None:
     refusal = refused(raw)
     assert (refusal.code, refusal.details) == ("bad_request", {"field": field})
@@ -283,7 +285,8 @@ def test_another_version_is_not_spoken(version: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "closest"), [("pong", "ping"), ("init_store", "init_storage"), ("zzz", None), ("", None), ("x" * 9999, None)]
+    ("name", "closest"),
+    [("pong", "ping"), ("init_store", "init_storage"), ("zzz", None), ("", None), ("x" * 9999, None)],
 )
 def test_an_unknown_command_is_told_the_closest_one(name: str, closest: str | None) -> None:
     refusal = refused(frame(cmd=name))
@@ -369,7 +372,12 @@ def test_no_nesting_is_too_deep_to_be_refused(depth: int) -> None:
 @pytest.mark.parametrize("id", [7, "seven", 2**64 - 1])
 @pytest.mark.parametrize(
     "envelope",
-    [{"cmd": "ping", "v": 2}, {"cmd": "none"}, {"cmd": "ping", "x": float("nan")}, {"cmd": "ping", "args": {"x": 1}}],
+    [
+        {"cmd": "ping", "v": 2},
+        {"cmd": "none"},
+        {"cmd": "ping", "x": float("nan")},
+        {"cmd": "ping", "args": {"x": 1}},
+    ],
     ids=str,
 )
 def test_the_id_is_echoed_wherever_it_can_be_read(id: int | str, envelope: dict[str, Any]) -> None:

@@ -158,9 +158,7 @@ def test_what_is_no_arrow_of_a_conversion_is_refused_and_changes_nothing(
     assert world.records() == before
 
 
-@pytest.mark.parametrize(
-    ("state", "trigger", "begin", "act"), IGNORED, ids=[f"{i[0]}-{i[1]}" for i in IGNORED]
-)
+@pytest.mark.parametrize(("state", "trigger", "begin", "act"), IGNORED, ids=[f"{i[0]}-{i[1]}" for i in IGNORED])
 def test_what_means_nothing_to_a_conversion_leaves_it_alone(
     state: str, trigger: str, begin: Callable[[], World], act: Callable[[World], list[str]]
 ) -> None:

@@ -61,7 +61,12 @@ def test_a_retry_starts_the_count_anew_and_waits_for_nothing() -> None:
     world.end(exit_code=1, policy=policy)
     assert world.conversion().state == "failed"
     conversion = retry(world).conversion()
-    assert (conversion.state, conversion.attempt, conversion.not_before, conversion.reason) == ("queued", 2, 0.0, "")
+    assert (conversion.state, conversion.attempt, conversion.not_before, conversion.reason) == (
+        "queued",
+        2,
+        0.0,
+        "",
+    )
     assert (conversion.started_at, conversion.ended_at, conversion.exit_code) == (None, None, None)
     world.start()
     assert world.end(exit_code=1, policy=policy) == ["conversion.queued"]
@@ -136,8 +141,8 @@ def test_a_conversion_that_fails_while_its_acquisition_is_open_again_has_failed(
 
 def test_a_conversion_is_not_tried_once_more_while_its_acquisition_is_open_again() -> None:
     world = running().acq()
-    assert world.end("exited", 3, policy=Policy(max_attempts=5)) == ["conversion.cancelled"]
-    assert world.conversion().reason == "opened again"
+    assert world.end("exited", 3, policy=Policy(max_attempts=5)) == ["conversion.failed"]
+    assert world.conversion().reason == "exit code 3"
 
 
 # What the acquisition tells

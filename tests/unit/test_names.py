@@ -61,7 +61,22 @@ def test_run_patterns(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{}", "{m}", "{n", "n}", "{n}{n}", "{n:6}", "{n:00}", "{n:0100}", "{n:+06}", "{n:06d}", "-{n}", "r {n}", "{{n}}"],
+    [
+        "",
+        "{}",
+        "{m}",
+        "{n",
+        "n}",
+        "{n}{n}",
+        "{n:6}",
+        "{n:00}",
+        "{n:0100}",
+        "{n:+06}",
+        "{n:06d}",
+        "-{n}",
+        "r {n}",
+        "{{n}}",
+    ],
 )
 def test_no_run_patterns(text: str) -> None:
     assert names.run_pattern(text)

@@ -25,7 +25,13 @@ def new(world: World, run_name: str = "r", *results: Any, **args: Any) -> Outcom
 
 @pytest.mark.parametrize(
     "other",
-    [{"brg_path": "x"}, {"use_rundb": False}, {"stats_names": ("a",)}, {"producers_count": 2}, {"brg_mp": "nfs://x"}],
+    [
+        {"brg_path": "x"},
+        {"use_rundb": False},
+        {"stats_names": ("a",)},
+        {"producers_count": 2},
+        {"brg_mp": "nfs://x"},
+    ],
     ids=str,
 )
 def test_the_same_id_with_other_arguments_is_another_storage(other: dict[str, Any]) -> None:

@@ -46,6 +46,9 @@ CREATE TABLE nodes (
 ) STRICT;
 
 CREATE INDEX nodes_by_parent ON nodes (parent_id, n);
+-- Of one run, newest first; and which of a search's hits are runs.
+CREATE INDEX nodes_by_parent_and_time ON nodes (parent_id, at, n) WHERE kind = 'acq';
+CREATE INDEX nodes_runs ON nodes (n) WHERE kind = 'run';
 CREATE INDEX nodes_by_time ON nodes (kind, at, n);
 CREATE INDEX nodes_by_storage ON nodes (storage_id, at, n) WHERE kind = 'acq';
 -- What a start-up loads: open acquisitions, and those that are not sealed yet.

@@ -1,0 +1,198 @@
+"""A store in dictionaries, fed from batches as the real one is: rows, records, parameters apart from their nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from storage_protocol import commands as c
+from storage_protocol.codec import encode_value, params_bytes
+from storage_protocol.commands import Command
+from storage_protocol.errors import Refusal, not_found
+from storage_protocol.keys import uuid7_ms
+from storage_service.desk.batch import Batch, JournalRow, StoredIntent
+from storage_service.desk.keyring import Remembered
+from storage_service.rules import facts, render
+from storage_service.rules.evolve import evolve
+from storage_service.rules.facts import Event
+from storage_service.rules.state import Acq, Conversion, Key, Places, Record, Run, State, Storage
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_fact = msgspec.msgpack.Decoder(facts.AnyFact).decode
+
+
+def _kept(record: Any) -> Any:
+    """The record as it comes back from the disk."""
+    return msgspec.msgpack.decode(_encode(record), type=type(record))
+
+
+class MemoryStore:
+    def __init__(self, places: Places) -> None:
+        self.places = places
+        self.journal: list[JournalRow] = []
+        self.records: dict[Key, Any] = {}
+        self.params: dict[tuple[str, str], Any] = {}
+        self.intents: dict[str, StoredIntent] = {}
+        self.keys: dict[str, tuple[Remembered, float]] = {}
+        self.newest_key_ms = 0
+        self.forgotten_ms = 0
+        self.commits = 0
+
+    def commit(self, batch: Batch, wall: float) -> int:
+        """Keep a batch; the time of the newest UUIDv7 key that was forgotten by it, in ms."""
+        self.commits += 1
+        self.journal += batch.rows
+        for id in batch.wiped:
+            self.records.pop(("node", id), None)
+            for place in [place for place in self.params if place[0] == id]:
+                del self.params[place]
+        for key, record in batch.records.items():
+            if record is None:
+                self.records.pop(key, None)
+            else:
+                bare = replace(record, params={}, params_bytes=0) if isinstance(record, Run | Acq) else record
+                self.records[key] = _kept(bare)
+        self.params.update(batch.params)
+        for intent_id, intent in batch.intents.items():
+            self.intents.pop(intent_id, None)
+            if intent is not None:
+                self.intents[intent_id] = _kept(intent)
+        for key, print_, result in batch.keys:
+            assert key not in self.keys, f"{key} ran twice"
+            self.keys[key] = (Remembered(print_, result), wall)
+        self.newest_key_ms = max(self.newest_key_ms, batch.newest_key_ms)
+        return self._expire(batch.expire_keys_before)
+
+    def _expire(self, before: float | None) -> int:
+        gone = [key for key, (_, at) in self.keys.items() if before is not None and at < before]
+        for key in gone:
+            del self.keys[key]
+        newest = max((uuid7_ms(key) or 0 for key in gone), default=0)
+        self.forgotten_ms = max(self.forgotten_ms, newest)
+        return newest
+
+    # What a start-up loads, what the desk looks up
+
+    @property
+    def last_seq(self) -> int:
+        return len(self.journal)
+
+    def topics(self) -> dict[str, int]:
+        return {row.topic: row.seq for row in self.journal}
+
+    def record(self, key: Key) -> Any:
+        found = self.records.get(key)
+        if not isinstance(found, Run | Acq):
+            return found
+        params = {name: value for (id, name), value in self.params.items() if id == key[1]}
+        return replace(found, params=params, params_bytes=params_bytes(params)) if params else found
+
+    def open_records(self) -> list[tuple[Key, Any]]:
+        """Every storage, active conversion, open or unsealed acquisition, and acquisition of such a conversion."""
+        found: dict[Key, Any] = {}
+        for key, record in self.records.items():
+            match record:
+                case Storage():
+                    found[key] = record
+                case Acq() if not record.sealed:
+                    found[key] = self.record(key)
+                case Conversion() if record.active:
+                    found[key] = record
+                    found["node", record.acq_id] = self.record(("node", record.acq_id))
+        return [(key, record) for key, record in found.items() if record is not None]
+
+    def look_up(self, keys: Iterable[Key]) -> list[tuple[Key, Any]]:
+        return [(key, self._one(*key)) for key in keys]
+
+    def _one(self, table: str, id: str) -> Any:
+        if table == "key":
+            found = self.keys.get(id)
+            return found[0] if found else None
+        acqs = [key for key, record in self.records.items() if isinstance(record, Acq)]
+        if table == "acqs_of":
+            return [self.record(key) for key in acqs if self.records[key].run_id == id]
+        if table == "nested":
+            inside = (other for _, other in acqs if other != id)
+            return next(
+                (
+                    other
+                    for other in inside
+                    if f"{other}/".startswith(f"{id}/") or f"{id}/".startswith(f"{other}/")
+                ),
+                None,
+            )
+        return self.record((table, id))
+
+    # Queries
+
+    def answer(self, command: Command) -> bytes | Refusal:
+        match command:
+            case c.GetStorage():
+                return self._told("storage", command.storage_id, render.storage)
+            case c.GetRun():
+                return self._told("node", command.run_id, render.run, self.places)
+            case c.GetAcq():
+                return self._told("node", command.acq_id, render.acquisition, self.places)
+            case c.GetConversion():
+                return self._told("conversion", command.conversion_id, render.conversion, self.places)
+            case c.ListStorages():
+                told = [render.storage(each) for each in self.records.values() if isinstance(each, Storage)]
+                return encode_value({"storages": told, "last_seq": self.last_seq})
+            case _:
+                raise NotImplementedError(command.CMD)
+
+    def _told(self, table: str, id: str, shown: Any, *places: Places) -> bytes | Refusal:
+        record = self.record((table, id))
+        return not_found(table, id) if record is None else encode_value(shown(record, *places))
+
+    # The journal, folded
+
+    def everything(self) -> dict[Key, Record]:
+        """All records, parameters put back."""
+        return {key: self.record(key) for key in self.records}
+
+    def folded(self) -> dict[Key, Record]:
+        """What the journal alone says that there is."""
+        state = State(self.places)
+        state.complete, state.records = _All(), _Absent()
+        for row in self.journal:
+            body = msgspec.msgpack.decode(row.body)
+            fact = _decode_fact(row.fact) if row.fact is not None else _rebuilt(body)
+            puts = evolve(state, Event(fact, body["storage_id"], body["subject"]), body["time"])
+            state.records.update(puts)
+            if isinstance(fact, facts.StorageDeinitialized):
+                state.records.pop(("storage", body["subject"]))
+        return {key: record for key, record in state.records.items() if record is not None}
+
+
+class _All(set[str]):
+    """Nothing is left out."""
+
+    def __contains__(self, each: object) -> bool:
+        return True
+
+
+class _Absent(dict[Key, Any]):
+    """What is not there is known to be absent."""
+
+    def __missing__(self, key: Key) -> None:
+        return None
+
+
+def _rebuilt(body: dict[str, Any]) -> facts.AnyFact:
+    """A fact that its public event tells whole."""
+    subject, data = body["subject"], body["data"]
+    match body["type"]:
+        case "acquisition.param_set":
+            return facts.AcqParamSet(subject, data["param"], data["value"])
+        case "run.param_set":
+            return facts.RunParamSet(subject, data["param"], data["value"])
+        case "acquisition.producer_finished":
+            return facts.ProducerFinished(subject, data["producer"], data["ok"], data["summary"])
+        case "acquisition.sealed":
+            return facts.AcqSealed(subject)
+        case other:
+            raise AssertionError(f"the journal has {other} without its fact")

@@ -1,0 +1,304 @@
+"""A shell around the desk that goes in steps: no sockets, no threads, no clock but the one that a test moves.
+
+    shell = StepShell()
+    shell.call(InitStorage(storage_id="s", brg_name="g"))
+
+`turn` carries out what the desk wants once; `run` goes on until nothing moves. Doors answer `Done` at once unless a
+test gives them other answers, or lets them hang; commits are kept at once unless the test holds them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from storage_protocol import codec
+from storage_protocol import commands as c
+from storage_protocol.codec import Reply
+from storage_protocol.commands import Command
+from storage_protocol.events import Event, decode_event
+from storage_protocol.limits import Limits
+from storage_service.desk.batch import Batch, Journal
+from storage_service.desk.desk import Desk, Now
+from storage_service.desk.keyring import Keyring
+from storage_service.desk.messages import Ticket, open_message
+from storage_service.rules.conversions import Policy
+from storage_service.rules.state import Key, Places
+from storage_service.rules.work import Done, Ended, Order, Result, RunScript
+
+from .memory_store import MemoryStore
+
+START = 1_700_000_000.0
+PLACES = Places({"file:///": "/data"})
+Door = Callable[[Order], Result | None]
+
+
+class StepShell:
+    """
+    door            what an order comes to; None: it hangs until `release`
+    delay           turns that an order takes
+    scripts         scripts that were started and are not over, by conversion id
+    hold_commits    a batch that is cut stays out until `commit` or `roll_back`
+    hold_look_ups   look-ups are read, but what they found is not told until `tell_look_ups`
+    """
+
+    def __init__(
+        self, *, policy: Policy | None = None, max_parallel: int = 2, limits: Limits | None = None
+    ) -> None:
+        self.policy, self.max_parallel, self.limits = policy or Policy(), max_parallel, limits or Limits()
+        self.store = MemoryStore(PLACES)
+        self.wall, self.mono = START, 0.0
+        self._ids, self._fresh = itertools.count(1), itertools.count(1)
+        self.defects: list[Exception] = []
+        self.started: list[RunScript] = []
+        self.start()
+
+    def start(self) -> StepShell:
+        """A life of the service: what the store has goes on."""
+        store = self.store
+        self.replies: dict[tuple[bytes, Any], Reply] = {}
+        self.messages: list[list[bytes]] = []
+        self.events: list[Event] = []
+        self.orders: list[tuple[int, str, Order]] = []
+        self.hung: list[tuple[str, Order]] = []
+        self.scripts: dict[str, RunScript] = {}
+        self.cancels: list[str] = []
+        self.batch: Batch | None = None
+        self.hold_commits = self.hold_look_ups = False
+        self.door: Door = lambda order: Done()
+        self.delay = 0
+        self._look_ups: list[tuple[Key, Any]] = []
+        self._queries: list[tuple[Ticket, Command]] = []
+        self.desk = Desk(
+            places=PLACES,
+            limits=self.limits,
+            policy=self.policy,
+            max_parallel=self.max_parallel,
+            keys_keep_s=7 * 86_400.0,
+            keyring=Keyring(store.newest_key_ms, store.forgotten_ms),
+            journal=Journal(store.last_seq, store.topics()),
+            describe=codec.encode_value({"service": "steps"}),
+            fresh=lambda: f"uid-{next(self._fresh)}",
+            defect=lambda incident, error: self.defects.append(error),
+        )
+        records = store.open_records()
+        self.desk.restore(records, list(store.intents.values()), self.now)
+        for (table, id), record in records:
+            if table == "conversion" and record.state == "running":
+                self.desk.ended(Ended(id, record.attempt, "interrupted"), self.now)
+        return self
+
+    def restart(self) -> StepShell:
+        """The service is killed, and started again."""
+        return self.start().run()
+
+    @property
+    def now(self) -> Now:
+        return Now(self.wall, self.mono)
+
+    # What clients do
+
+    def send(self, *asked: Command | tuple[Command, str], peer: bytes = b"p") -> list[int]:
+        """One message of these commands, each with its key if it has one; the ids of the commands."""
+        ids, frames = [], []
+        for each in asked:
+            command, key = each if isinstance(each, tuple) else (each, None)
+            ids.append(next(self._ids))
+            frames.append(codec.encode_command(ids[-1], command, key))
+        self.take([peer, *frames])
+        return ids
+
+    def take(self, parts: list[bytes]) -> None:
+        self.desk.take([open_message(parts, self.limits)], self.now)
+
+    def call(self, command: Command, key: str | None = None, peer: bytes = b"p") -> Reply:
+        """One command, until nothing moves any more; it must have its reply then."""
+        (id,) = self.send((command, key) if key else command, peer=peer)
+        self.run()
+        return self.replies[peer, id]
+
+    def must(self, *asked: Command) -> StepShell:
+        for command in asked:
+            reply = self.call(command)
+            assert reply.ok, reply
+        return self
+
+    def told(self, ids: list[int], peer: bytes = b"p") -> list[str]:
+        """How each command was answered: `ok`, a refusal's code, or `` where there is no reply yet."""
+        found = [self.replies.get((peer, id)) for id in ids]
+        return [
+            "" if each is None else "ok" if each.ok else each.error.code if each.error else "?" for each in found
+        ]
+
+    def types(self) -> list[str]:
+        return [event.type for event in self.events]
+
+    # What the shell does
+
+    def run(self) -> StepShell:
+        for _ in range(10_000):
+            if not self.turn():
+                return self
+        raise AssertionError("it never comes to rest")
+
+    def turn(self) -> bool:
+        """Carry out once what the desk wants; whether anything moved."""
+        moved = self._carry_out()
+        if not self.hold_look_ups and self._look_ups:
+            self.tell_look_ups()
+            moved = True
+        queries, self._queries = self._queries, []
+        for ticket, command in queries:
+            self.desk.answered(ticket, self.store.answer(command), self.now)
+        moved |= bool(queries) | self._work()
+        if self.batch is None and (batch := self.desk.cut()) is not None:
+            self.batch, moved = batch, True
+            if not self.hold_commits:
+                self.commit()
+        assert not self.defects, self.defects
+        return moved
+
+    def _carry_out(self) -> bool:
+        out = self.desk.out.take()
+        for parts in out.replies:
+            self._replied(parts)
+        for row in out.events:
+            assert row in self.store.journal[row.seq - 1 : row.seq], "told before it was durable"
+            self.events.append(decode_event(row.body))
+        self._look_ups += self.store.look_up(out.look_ups)
+        self._queries += out.queries
+        self.orders += [(self.delay, work_id, order) for work_id, order in out.orders]
+        for script in out.scripts:
+            found = self.store.records["conversion", script.conversion_id]
+            assert (found.state, found.attempt) == ("running", script.attempt), "started before it was claimed"
+            assert script.conversion_id not in self.scripts, "started twice"
+            self.scripts[script.conversion_id] = script
+            self.started.append(script)
+        self.cancels += out.cancels
+        return bool(out)
+
+    def _replied(self, parts: list[bytes]) -> None:
+        self.messages.append(parts)
+        for frame in parts[2:] if parts[1] == b"" else parts[1:]:
+            reply = codec.decode_reply(frame)
+            assert (parts[0], reply.id) not in self.replies or reply.id is None, "answered twice"
+            self.replies[parts[0], reply.id] = reply
+
+    def _work(self) -> bool:
+        orders, self.orders = self.orders, []
+        for turns, work_id, order in orders:
+            if turns > 0:
+                self.orders.append((turns - 1, work_id, order))
+            elif (result := self.door(order)) is None:
+                self.hung.append((work_id, order))
+            else:
+                self.desk.outcome(work_id, result, self.now)
+        return bool(orders)
+
+    def take_look_ups(self) -> list[tuple[Key, Any]]:
+        """What look-ups found and the desk was not told yet."""
+        found, self._look_ups = self._look_ups, []
+        return found
+
+    def tell_look_ups(self) -> None:
+        self.desk.looked_up(self.take_look_ups(), self.now)
+
+    def commit(self) -> StepShell:
+        """What is out is durable."""
+        batch, self.batch = self.batch, None
+        assert batch is not None, "no batch is out"
+        self.desk.committed(batch, self.now, self.store.commit(batch, self.wall))
+        return self
+
+    def roll_back(self, why: str = "the disk is full") -> StepShell:
+        """What is out is lost, for certain."""
+        batch, self.batch = self.batch, None
+        assert batch is not None, "no batch is out"
+        self.desk.rolled_back(batch, why, self.now)
+        return self
+
+    def release(self, result: Result | None = None) -> StepShell:
+        """What hangs comes to an end, and what comes after does not hang."""
+        self.door = lambda order: Done()
+        hung, self.hung = self.hung, []
+        for work_id, _ in hung:
+            self.desk.outcome(work_id, result or Done(), self.now)
+        return self.run()
+
+    def end(self, conversion_id: str, how: str = "exited", exit_code: int | None = 0) -> StepShell:
+        """A script is over."""
+        script = self.scripts.pop(conversion_id)
+        self.desk.ended(Ended(conversion_id, script.attempt, how, exit_code), self.now)
+        return self.run()
+
+    def wait(self, seconds: float) -> StepShell:
+        """Time passes, and the desk is woken whenever it wants to be."""
+        until = self.mono + seconds
+        while True:
+            due = min(max(self.desk.next_tick(), self.mono), until)
+            self.wall, self.mono = self.wall + due - self.mono, due
+            self.desk.tick(self.now)
+            self.run()
+            if due >= until:
+                return self
+
+    # Looking
+
+    def record(self, key: Key) -> Any:
+        """As it is in memory: decided, be it durable or not."""
+        return self.desk.state.records.get(key)
+
+    def seqs(self) -> list[int]:
+        return [row.seq for row in self.store.journal]
+
+    def sound(self) -> None:
+        """What must hold in every store: seqs without holes, prev_seq true, the tables are the folded journal."""
+        assert self.seqs() == list(range(1, self.store.last_seq + 1))
+        before: dict[str, int] = {}
+        for row in self.store.journal:
+            body = msgspec.msgpack.decode(row.body)
+            assert (body["seq"], body["prev_seq"]) == (row.seq, before.get(row.topic, 0))
+            before[row.topic] = row.seq
+        assert self.store.folded() == self.store.everything()
+
+
+# Commands that many tests send
+
+ACQ = "root/g/r/a"
+
+
+def init(storage_id: str = "s", **args: Any) -> Command:
+    return c.InitStorage(storage_id=storage_id, **{"brg_name": "g", **args})
+
+
+def config(storage_id: str = "s") -> Command:
+    return c.ConfigStorage(storage_id=storage_id)
+
+
+def new_run(storage_id: str = "s", run_name: str = "r", **args: Any) -> Command:
+    return c.NewRun(storage_id=storage_id, run_name=run_name, **args)
+
+
+def new_acq(storage_id: str = "s", acq_name: str = "a", **args: Any) -> Command:
+    return c.NewAcq(**{"storage_id": storage_id, "run_name": "r", "acq_name": acq_name, **args})
+
+
+def close(acq_id: str = ACQ, storage_id: str = "s") -> Command:
+    return c.CloseAcq(storage_id=storage_id, acq_id=acq_id)
+
+
+def set_acq(value: Any, acq_id: str = ACQ, storage_id: str = "s") -> Command:
+    return c.SetParamAcq(storage_id=storage_id, acq_id=acq_id, param="x", value=value)
+
+
+def with_run(**args: Any) -> StepShell:
+    """A configured storage s with the run r."""
+    return StepShell(**args).must(init(), config(), new_run())
+
+
+def with_acq(convert_script: str | None = None, **args: Any) -> StepShell:
+    """The same, with the open acquisition a."""
+    return with_run(**args).must(new_acq(convert_script=convert_script))
