@@ -14,7 +14,7 @@ from .keyring import Keyring
 from .messages import Ticket
 from .out import Out
 from .replies import Replies
-from .residents import Residents
+from .residents import TRANSIENT, Residents
 from .transactions import Transactions
 
 
@@ -70,7 +70,7 @@ class Asking:
         if not request.mutating:
             return
         needed = decide.needs(self._state, request.command)
-        self.records(key for key in needed if key[0] not in ("nested", "acqs_of"))
+        self.records(key for key in needed if key[0] not in TRANSIENT)
         if request.key is not None and request.key not in self._keyring.at_work:
             self.key(request.key)
 

@@ -68,5 +68,6 @@ class Attempts:
 
     def due_again(self) -> list[Ended]:
         """Results whose transaction was taken back, after a while."""
-        due, self._again = self._again, []
+        due = list(self._again)
+        self._again.clear()
         return due

@@ -38,7 +38,7 @@ from .messages import Message, Ticket
 from .out import Out
 from .peers import Peers
 from .replies import Replies
-from .residents import Residents
+from .residents import TRANSIENT, Residents
 from .scopes import Scopes
 from .transactions import Transactions
 from .work import Work
@@ -47,7 +47,6 @@ from .works import Timers
 SEAL_WAIT_S = 5.0
 MAX_WAITING = 20_000
 RETRY_AFTER_S = 1.0
-_STORED = codec.encode_value({"stored": True})
 
 
 class Now(Struct, frozen=True):
@@ -163,13 +162,17 @@ class Desk:
             return told
         command = request.command
         scope = scope_of(self.state, command)
-        if (intent_id := self.scopes.in_the_way(scope)) is not None:
-            why = self.work.stalled(intent_id)
+        if (holder := self.scopes.in_the_way(scope, ticket)) is not None:
+            why = self.work.stalled(holder) if isinstance(holder, str) else None
             if why is not None:
                 self._refuse(ticket, why)
             return why is not None
-        if not self.asking.has(decide.needs(self.state, command)):
+        needed = decide.needs(self.state, command)
+        if not self.asking.has(needed):
+            if any(key[0] in TRANSIENT for key in needed):
+                self.scopes.hold(ticket, scope)
             return False
+        self.scopes.release(ticket)
         try:
             decision = decide.decide(self.state, command, moment, self.limits)
         except Exception as error:  # noqa: BLE001  a defect in a rule must not end the service, nor lose the reply
@@ -393,6 +396,4 @@ class Desk:
 
     def answer(self, answer: Answer) -> bytes:
         """The result of a reply, from the state as it is now."""
-        if answer.kind == "plain":
-            return _STORED if answer.value == {"stored": True} else codec.encode_value(answer.value)
         return codec.encode_value(render.answer(self.state, answer))

@@ -114,6 +114,7 @@ class Keyring:
 
     def start(self, key: str, fingerprint: bytes) -> None:
         """The first command with this key is at work."""
+        self._looked_up.pop(key, None)
         self.at_work[key] = AtWork(key, fingerprint)
 
     def written(self, key: str) -> None:

@@ -7,8 +7,6 @@ from storage_protocol.codec import Rejected, Request
 from storage_protocol.errors import Refusal
 from storage_protocol.limits import Limits
 
-from ..rules.scope import Scope
-
 ANYWHERE = "*"
 """The lane of a query that concerns no storage, or every storage."""
 
@@ -51,13 +49,12 @@ class Ticket:
     """One command of a message.
 
     lane         the storage that it concerns
-    after        a query answers only when this batch is committed: it must tell of what its peer did before
     fingerprint  of the command and its arguments; computed for commands with a key
     running      it is at work (a query with the reader, a command with a door, a repeat with its first)
     deadline     seconds of the monotonic clock until which it waits for a seal, or None
     """
 
-    __slots__ = ("after", "deadline", "fingerprint", "index", "lane", "message", "request", "running", "scope")
+    __slots__ = ("deadline", "fingerprint", "index", "lane", "message", "request", "running")
 
     def __init__(self, message: Message, index: int, request: Request) -> None:
         self.message = message
@@ -66,10 +63,8 @@ class Ticket:
         stateless = isinstance(request.command, commands.Ping | commands.Describe)
         self.lane: str = NOWHERE if stateless else getattr(request.command, "storage_id", None) or ANYWHERE
         self.fingerprint = b""
-        self.after = 0
         self.running = False
         self.deadline: float | None = None
-        self.scope: Scope | None = None
 
 
 def open_message(parts: list[bytes], limits: Limits) -> tuple[Message, list[Request | Rejected]]:

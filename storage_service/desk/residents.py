@@ -8,6 +8,8 @@ from typing import Any
 from ..rules.state import Acq, Conversion, Key, State, Storage
 
 MAX_RESIDENT = 20_000
+TRANSIENT = ("nested", "acqs_of")
+"""What is looked up for one decision, and may be another a moment later."""
 
 
 class Residents:

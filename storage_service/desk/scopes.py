@@ -1,21 +1,31 @@
-"""What open intents hold: a command that touches the same waits, the rest goes on (see `rules.scope`)."""
+"""What open intents hold: a command that touches the same waits, the rest goes on (see `rules.scope`).
+
+A command also holds its scope while something is looked up for it that others could change meanwhile.
+"""
 
 from __future__ import annotations
 
 from ..rules.scope import Scope
+from .messages import Ticket
+
+Holder = str | Ticket
+"""An intent, by its id, or a command."""
 
 
 class Scopes:
     def __init__(self) -> None:
-        self._held: dict[str, Scope] = {}
+        self._held: dict[Holder, Scope] = {}
 
-    def hold(self, intent_id: str, scope: Scope) -> None:
-        self._held[intent_id] = scope
+    def hold(self, holder: Holder, scope: Scope) -> None:
+        self._held[holder] = scope
 
-    def release(self, intent_id: str) -> None:
-        """The intent's outcome is durable."""
-        self._held.pop(intent_id, None)
+    def release(self, holder: Holder) -> None:
+        """The intent's outcome is durable, or the command is decided."""
+        self._held.pop(holder, None)
 
-    def in_the_way(self, scope: Scope) -> str | None:
-        """The intent that a command of this scope has to wait for."""
-        return next((id for id, held in self._held.items() if held.collides(scope)), None)
+    def in_the_way(self, scope: Scope, asking: Ticket) -> Holder | None:
+        """Who a command of this scope has to wait for."""
+        for holder, held in self._held.items():
+            if holder is not asking and held.collides(scope):
+                return holder
+        return None

@@ -148,10 +148,11 @@ class Work:
             if stored is None:
                 # Its outcome is lost: `_close` kept it, so that the door is asked once more.
                 lost = self._closed.pop(intent_id, None)
-                if lost is not None:
+                if lost is not None and not lost.durable:
+                    self._desk.scopes.release(intent_id)
+                elif lost is not None:
                     lost.ticket, lost.at_door = None, False
-                    self._intents[intent_id] = lost
-                    self._index(lost)
+                    self._take_up(lost)
             elif each is not None and not each.durable:
                 if each.ticket is not None:
                     self._desk.replies.now(each.ticket, refusal)
@@ -167,20 +168,20 @@ class Work:
     def restore(self, intents: list[StoredIntent]) -> None:
         """The open intents of an earlier life of the service."""
         for stored in intents:
-            each = OpenIntent(stored, None, durable=True)
-            self._intents[stored.intent_id] = each
-            self._index(each)
-            if not isinstance(stored.intent, CancelIntent | MarkerIntent):
-                self._desk.scopes.hold(stored.intent_id, scope_of_intent(stored.intent))
-            if stored.key is not None and not isinstance(stored.intent, CancelIntent):
-                self._desk.keyring.start(stored.key, stored.fingerprint)
+            self._take_up(OpenIntent(stored, None, durable=True))
 
-    def _index(self, each: OpenIntent) -> None:
-        intent = each.stored.intent
+    def _take_up(self, each: OpenIntent) -> None:
+        """A durable intent is open (again): its scope is held, and a repeat of its key joins it."""
+        stored, intent = each.stored, each.stored.intent
+        self._intents[stored.intent_id] = each
         if isinstance(intent, CancelIntent):
-            self._cancels[intent.conversion_id] = (each.stored.intent_id, intent.reason)
+            self._cancels[intent.conversion_id] = (stored.intent_id, intent.reason)
         elif isinstance(intent, MarkerIntent):
-            self._markers[intent.run_id] = each.stored.intent_id
+            self._markers[intent.run_id] = stored.intent_id
+        else:
+            self._desk.scopes.hold(stored.intent_id, scope_of_intent(intent))
+            if stored.key is not None:
+                self._desk.keyring.start(stored.key, stored.fingerprint)
 
     def resume(self, moment: Moment) -> None:
         """Take up everything that the records say is to be done and that no door has."""

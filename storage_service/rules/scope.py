@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from storage_protocol import commands
+from storage_protocol import commands, names
 from storage_protocol.commands import Command
 
 from .decision import AcqIntent, ConfigIntent, Intent, RunIntent
@@ -41,7 +41,8 @@ def scope_of(state: State, command: Command) -> Scope:
             return Scope(command.storage_id, node=command.acq_id)
         case commands.NewRun() | commands.SetParamRun():
             storage = state.storage(command.storage_id)
-            return Scope(command.storage_id, node=run_id_of(storage, command.run_name) if storage else "")
+            name = _of_one_counter(command.run_name)
+            return Scope(command.storage_id, node=run_id_of(storage, name) if storage else "")
         case commands.NewAcq():
             storage = state.storage(command.storage_id)
             run = run_id_of(storage, command.run_name) if storage else ""
@@ -63,10 +64,15 @@ def scope_of_intent(intent: Intent) -> Scope:
         case ConfigIntent():
             return Scope(intent.storage_id, whole=True)
         case RunIntent():
-            # Two runs that share a counter must not be numbered around each other.
-            node = f"{intent.run.parent_id}/{intent.pattern}" if intent.pattern else intent.run.node_id
-            return Scope(intent.storage_id, node=node)
+            name = _of_one_counter(intent.pattern) if intent.pattern else intent.run.name
+            return Scope(intent.storage_id, node=f"{intent.run.parent_id}/{name}")
         case AcqIntent():
             return Scope(intent.storage_id, node=intent.acq.node_id)
         case _:
             return Scope()
+
+
+def _of_one_counter(run_name: str) -> str:
+    """One name for all numbered runs that share a counter, so that they are not numbered around each other."""
+    around = names.split_numbered(run_name)
+    return f"{around[0]}{{n}}{around[1]}" if around else run_name

@@ -87,6 +87,27 @@ def test_an_outcome_that_was_lost_is_asked_for_once_more() -> None:
     shell.sound()
 
 
+def test_a_repeat_joins_the_intent_whose_outcome_was_lost() -> None:
+    shell = with_run()
+    shell.door = lambda order: None
+    sent = shell.send((new_acq(), "k"))
+    shell.run()
+    held(shell).release()
+    repeats = [shell.send((new_acq(), "k"), peer=b"q")]
+    shell.roll_back()
+    assert (shell.turn(), shell.told(sent)) == (True, ["unavailable"])
+    repeats.append(shell.send((new_acq(), "k"), peer=b"o"))
+    conflict = shell.send((new_acq(acq_name="b"), "k"), peer=b"n")
+    shell.run()
+    while shell.batch is not None:
+        shell.commit().run()
+    assert [shell.told(repeats[0], b"q"), shell.told(repeats[1], b"o")] == [["unavailable"], ["ok"]]
+    assert shell.told(conflict, b"n") == ["conflict"]
+    shell.hold_commits = False
+    assert (shell.call(new_acq(), "k").ok, shell.types().count("acquisition.started")) == (True, 1)
+    shell.sound()
+
+
 def test_a_refusal_of_a_door_that_was_lost_is_asked_for_once_more() -> None:
     shell = StepShell().must(init())
     shell.door = lambda order: None
