@@ -132,6 +132,8 @@ class Work:
                 self._intents[intent_id].durable = True
                 self._intents[intent_id].before = None
                 self._give(intent_id, moment)
+            elif intent_id in self._closed:
+                self._closed[intent_id].durable = True
         for record in batch.records.values():
             if isinstance(record, Acq):
                 self.seals.give(record)
