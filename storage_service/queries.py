@@ -99,26 +99,13 @@ class Queries:
         return encode_value(told)
 
     async def _tell_status(self, ticket: Ticket) -> None:
+        mounts = await self._mounts.states(STATUS_WAIT_S)
         loop = asyncio.get_running_loop()
-        answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        mounts: dict[str, Any] = {mp: self._mounts.unanswered(mp) for mp in self._mounts.names()}
-
-        def told_from_thread(state: dict[str, Any]) -> None:
-            loop.call_soon_threadsafe(answers.put_nowait, state)
-
-        wanted = self._mounts.states(told_from_thread)
-        try:
-            async with asyncio.timeout(STATUS_WAIT_S):
-                for _ in range(wanted):
-                    state = await answers.get()
-                    mounts[state["mp"]] = state
-        except TimeoutError:
-            _log.warning("a mount point does not answer", answered=len(mounts))
         try:
             stored = await loop.run_in_executor(self._thread, self._reader.status)
         except Exception as error:  # noqa: BLE001  as in `_read`
             _log.error("query failed", cmd="get_status", exc_info=error)
             self._tell([(ticket, unavailable("database", f"The database cannot be read: {error}."))])
             return
-        told = {**self._status(), **stored, "mounts": list(mounts.values())}
+        told = {**self._status(), **stored, "mounts": mounts}
         self._tell([(ticket, encode_value(told))])

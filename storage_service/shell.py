@@ -51,6 +51,8 @@ from .store.sqlite import SqliteLookups, SqliteWriter
 
 HEARTBEAT_S = 1.0
 LINGER_MS = 1000
+# How long a start looks at mount points before it is ready all the same.
+MOUNTS_WAIT_S = 1.0
 STATUS_WAIT_S = 2.0
 # How long a stop waits for commands that are at a door.
 PATIENCE_S = 5.0
@@ -156,6 +158,7 @@ class Service:
         for warning in config.warnings:
             _log.warning(warning)
         await self._recover()
+        await self._warn_of_mounts()
         loop.call_later(HEARTBEAT_S, self._heartbeat)
         notify("READY=1")
         _log.info(
@@ -197,12 +200,12 @@ class Service:
             processes_ended=ended,
             intents=len(snapshot.intents),
         )
-        self._mounts.states(self._from_thread(self._warn_of_mount))
         self._after()
 
-    def _warn_of_mount(self, state: dict[str, Any]) -> None:
-        if state["state"] != "ok":
-            _log.warning("a mount point cannot be used; what needs it is unavailable", **state)
+    async def _warn_of_mounts(self) -> None:
+        for state in await self._mounts.states(MOUNTS_WAIT_S):
+            if state["state"] != "ok":
+                _log.warning("a mount point cannot be used; what needs it is unavailable", **state)
 
     def _stop(self) -> None:
         if self._stopping.is_set():
@@ -312,32 +315,21 @@ class Service:
         if out.queries:
             self._queries.answer(out.queries)
         for work_id, order in out.orders:
-            self._mounts.carry_out(order, self._from_thread(partial(self._outcome, work_id)))
+            self._mounts.carry_out(order, partial(self._outcome, work_id))
         for script in out.scripts:
-            self._mounts.open_script(script, self._from_thread(partial(self._start_script, script)))
+            self._mounts.open_script(script, partial(self._start_script, script))
         for conversion_id in out.cancels:
             self._scripts.cancel(conversion_id)
 
-    def _from_thread(self, tell: Callable[[Any], None]) -> Callable[[Any], None]:
-        """`tell`, to be called from any thread."""
-
-        def call(result: Any) -> None:
-            try:
-                self._loop.call_soon_threadsafe(tell, result)
-            except RuntimeError:
-                _log.debug("the loop is closed; an outcome is left to the next start")
-
-        return call
-
     def _hand(self, pool: ThreadPoolExecutor, work: Callable[[], Any], tell: Callable[[Any], None]) -> None:
-        call = self._from_thread(tell)
+        """Do `work` in a thread; `tell` hears in the loop what came of it, an exception too."""
 
         def run() -> None:
             try:
                 result = work()
             except Exception as error:  # noqa: BLE001  what a thread meets is told in the loop
                 result = error
-            call(result)
+            self._loop.call_soon_threadsafe(tell, result)
 
         pool.submit(run)
 

@@ -177,18 +177,36 @@ def test_a_number_at_a_door_is_not_taken_by_a_name_meanwhile(names: tuple[str, s
     shell.sound()
 
 
-def test_an_acquisition_does_not_come_to_lie_in_one_that_came_while_it_was_looked_up() -> None:
+@pytest.mark.parametrize("names", [("a", "a/b"), ("a/b", "a")], ids=["around first", "inside first"])
+def test_acquisitions_that_are_looked_up_at_the_same_time_do_not_come_to_lie_in_each_other(
+    names: tuple[str, str],
+) -> None:
     shell = with_run()
     shell.hold_look_ups = True
-    inner = shell.send(new_acq(acq_name="a/b"), peer=b"q")
+    sent = [shell.send(new_acq(acq_name=name), peer=name.encode()) for name in names]
     shell.run()
-    shell.tell_look_ups()
+    while late := shell.take_look_ups():
+        # What was read is told only after the others had all the time that there is.
+        shell.hold_look_ups = False
+        shell.run()
+        shell.hold_look_ups = True
+        shell.desk.looked_up(late, shell.now)
+        shell.run()
+    told = [shell.told(ids, name.encode()) for ids, name in zip(sent, names, strict=True)]
+    assert sorted(told) == [["invalid_name"], ["ok"]]
+
+
+def test_a_run_is_not_removed_with_an_acquisition_that_was_opened_while_it_was_looked_up() -> None:
+    shell = with_acq().must(close())
+    shell.hold_look_ups = True
+    removal = shell.send(new_run(mode="remove"), peer=b"q")
     shell.run()
+    late = shell.take_look_ups()
+    opening = shell.send(new_acq(acq_name="b"))
     shell.hold_look_ups = False
-    asked = shell.take_look_ups()
-    outer = shell.send(new_acq())
     shell.run()
-    shell.desk.looked_up(asked, shell.now)
+    shell.desk.looked_up(late, shell.now)
     shell.run()
-    assert [*shell.told(inner, b"q"), *shell.told(outer)] == ["ok", "invalid_name"]
+    assert shell.told(removal, b"q") + shell.told(opening) in (["ok", "ok"], ["wrong_state", "ok"])
+    assert shell.record(("node", "root/g/r/b")).state == "open"
     shell.sound()
