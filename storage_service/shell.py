@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -53,7 +54,6 @@ HEARTBEAT_S = 1.0
 LINGER_MS = 1000
 # How long a start looks at mount points before it is ready all the same.
 MOUNTS_WAIT_S = 1.0
-STATUS_WAIT_S = 2.0
 # How long a stop waits for commands that are at a door.
 PATIENCE_S = 5.0
 # sysexits.h EX_TEMPFAIL: a supervisor starts the service again, and it recovers.
@@ -99,7 +99,8 @@ class Service:
         """
         config, root = self._config, self._config.mounts.get("file:///")
         if root is not None and not config.database_path.exists() and config.state_dir.parent in root.parents:
-            root.mkdir(parents=True, exist_ok=True)
+            with suppress(OSError):  # the start warns of a mount point that is not there
+                root.mkdir(parents=True, exist_ok=True)
 
     def _make_desk(self, places: Places, snapshot: Snapshot) -> Desk:
         config, conversion = self._config, self._config.conversion
@@ -133,6 +134,7 @@ class Service:
     async def run(self) -> None:
         """Serve until a signal. Returns when everything that was accepted is committed and answered."""
         loop = self._loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._on_defect)
         config = self._config
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(each, self._stop)
@@ -378,7 +380,11 @@ class Service:
                 self._desk.expire_again()
         self._after()
 
-    def _crash(self, what: str, error: Exception) -> None:
+    def _on_defect(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """An exception that nobody caught: memory may no longer be what the database says."""
+        self._crash(context["message"], context.get("exception") or RuntimeError(context["message"]))
+
+    def _crash(self, what: str, error: BaseException) -> None:
         """End without a reply: the next start reads what is true."""
         _log.critical(what, exc_info=error)
         sys.stderr.flush()

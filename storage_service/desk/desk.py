@@ -21,13 +21,14 @@ from msgspec import Struct
 
 from storage_protocol import codec, errors
 from storage_protocol.codec import Rejected
+from storage_protocol.commands import Command
 from storage_protocol.errors import Refusal
 from storage_protocol.limits import Limits
 from storage_protocol.times import to_wire
 
 from ..rules import decide, render
 from ..rules.conversions import Policy
-from ..rules.decision import Accepted, Answer, Intended, Moment, Waits
+from ..rules.decision import Accepted, Answer, Decision, Intended, Moment, Waits
 from ..rules.scope import Scope, scope_of
 from ..rules.state import Key, Places, State
 from ..rules.work import Ended
@@ -44,7 +45,6 @@ from .transactions import Transactions
 from .work import Work
 from .works import Timers
 
-SEAL_WAIT_S = 5.0
 MAX_WAITING = 20_000
 RETRY_AFTER_S = 1.0
 
@@ -157,41 +157,45 @@ class Desk:
         request = ticket.request
         if not request.mutating:
             return self.asking.query(ticket, moment)
+        if self.work.seals.holds(ticket, moment):
+            return False
         key = request.key
         if key is not None and (told := self._repeated(ticket, key)) is not None:
             return told
-        command = request.command
-        scope = scope_of(self.state, command)
-        if (holder := self.scopes.in_the_way(scope, ticket)) is not None:
-            why = self.work.stalled(holder) if isinstance(holder, str) else None
-            if why is not None:
-                self._refuse(ticket, why)
-            return why is not None
-        needed = decide.needs(self.state, command)
-        if not self.asking.has(needed):
-            if any(key[0] in TRANSIENT for key in needed):
-                self.scopes.hold(ticket, scope)
-            return False
-        self.scopes.release(ticket)
+        scope = scope_of(self.state, request.command)
         try:
-            decision = decide.decide(self.state, command, moment, self.limits)
+            decision = self._decision(ticket, request.command, scope, moment)
         except Exception as error:  # noqa: BLE001  a defect in a rule must not end the service, nor lose the reply
             decision = self.defect(error)
-        finally:
-            self._residents.forget_transient()
-        return self._decided(ticket, decision, scope, moment)
-
-    def _decided(self, ticket: Ticket, decision: Any, scope: Scope, moment: Moment) -> bool:
         match decision:
             case Accepted():
                 self._accept(ticket, decision, moment)
             case Intended():
                 self._intend(ticket, decision, scope)
             case Waits():
-                return self._wait_for_seal(ticket, decision, moment)
-            case _:
+                why = self.work.seals.wait(ticket, decision.acq_id, moment)
+                if why is not None:
+                    self._refuse(ticket, why)
+                return why is not None
+            case Refusal():
                 self._refuse(ticket, decision)
+            case None:
+                return False
         return not ticket.running
+
+    def _decision(self, ticket: Ticket, command: Command, scope: Scope, moment: Moment) -> Decision | None:
+        """What the rules say; None when the command has to wait for an intent, or for what is being looked up."""
+        if (holder := self.scopes.in_the_way(scope, ticket)) is not None:
+            return self.work.stalled(holder) if isinstance(holder, str) else None
+        needed = decide.needs(self.state, command)
+        if not self.asking.has(needed):
+            if any(key[0] in TRANSIENT for key in needed):
+                self.scopes.hold(ticket, scope)
+            return None
+        self.scopes.release(ticket)
+        decision = decide.decide(self.state, command, moment, self.limits)
+        self._residents.forget_transient()
+        return decision
 
     def _accept(self, ticket: Ticket, decision: Accepted, moment: Moment) -> None:
         self.apply(decision.events, moment)
@@ -219,16 +223,6 @@ class Desk:
             self.scopes.hold(stored.intent_id, scope)
             self.work.intended(stored, ticket)
             self._transactions.follow(ticket.message.peer)
-
-    def _wait_for_seal(self, ticket: Ticket, waits: Waits, moment: Moment) -> bool:
-        if ticket.deadline is None:
-            ticket.deadline = moment.mono + SEAL_WAIT_S
-            self.timers.at(ticket.deadline, lambda: None)
-        elif moment.mono >= ticket.deadline:
-            message = f"The acquisition {waits.acq_id} is still being sealed after {SEAL_WAIT_S:g} s; try again."
-            self._refuse(ticket, errors.unavailable("sealing", message))
-            return True
-        return False
 
     # Keys
 

@@ -51,10 +51,11 @@ class Ticket:
     lane         the storage that it concerns
     fingerprint  of the command and its arguments; computed for commands with a key
     running      it is at work (a query with the reader, a command with a door, a repeat with its first)
-    deadline     seconds of the monotonic clock until which it waits for a seal, or None
+    sealing      the acquisition that it waits for to be sealed, or None
+    deadline     until when, in seconds of the monotonic clock
     """
 
-    __slots__ = ("deadline", "fingerprint", "index", "lane", "message", "request", "running")
+    __slots__ = ("deadline", "fingerprint", "index", "lane", "message", "request", "running", "sealing")
 
     def __init__(self, message: Message, index: int, request: Request) -> None:
         self.message = message
@@ -65,6 +66,7 @@ class Ticket:
         self.fingerprint = b""
         self.running = False
         self.deadline: float | None = None
+        self.sealing: str | None = None
 
 
 def open_message(parts: list[bytes], limits: Limits) -> tuple[Message, list[Request | Rejected]]:

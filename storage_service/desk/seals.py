@@ -5,15 +5,23 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from storage_protocol import errors
+from storage_protocol.errors import Refusal
+
 from ..rules import facts
 from ..rules.decision import Moment
 from ..rules.facts import Event
 from ..rules.state import Acq
 from ..rules.work import Failed, Result
+from .messages import Ticket
 from .works import Retries, seal_order
 
 if TYPE_CHECKING:
     from .desk import Desk
+
+
+WAIT_S = 5.0
+"""How long a command waits for an acquisition that is being sealed (SPEC 4.2)."""
 
 
 class Seals:
@@ -49,6 +57,22 @@ class Seals:
             self._under_way.discard(acq_id)
             self._retries.forget(acq_id)
             self._desk.apply((Event(facts.AcqSealed(acq_id), acq.storage_id, acq_id),), moment)
+
+    def wait(self, ticket: Ticket, acq_id: str, moment: Moment) -> Refusal | None:
+        """A command waits for an acquisition to be sealed; a refusal when it has waited long enough."""
+        if ticket.deadline is None:
+            ticket.deadline = moment.mono + WAIT_S
+            self._desk.timers.at(ticket.deadline, lambda: None)
+        elif moment.mono >= ticket.deadline:
+            message = f"The acquisition {acq_id} is still being sealed after {WAIT_S:g} s; try again."
+            return errors.unavailable("sealing", message)
+        ticket.sealing = acq_id
+        return None
+
+    def holds(self, ticket: Ticket, moment: Moment) -> bool:
+        """Whether a command still waits for a seal: then nothing of it needs to be looked at again."""
+        waits = ticket.sealing is not None and ticket.deadline is not None and moment.mono < ticket.deadline
+        return waits and self._to_seal(ticket.sealing or "") is not None
 
     def _give_again(self, acq_id: str) -> None:
         self._under_way.discard(acq_id)

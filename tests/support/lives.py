@@ -23,26 +23,26 @@ ACQS = ["root/g/r/a"] * 3 + ["root/g/r/b", "root/g/r1/a"]
 def command(random: Random) -> Command:
     """What a client may ask: mostly for the life of a few acquisitions."""
     pick, flag = random.choice, random.random() < 0.5
-    storage = pick("sssst")
+    storage = pick("sssssst")
     mode = pick(["append", "append", "append", "remove"])
     params = {name: random.randint(0, 2) for name in "xy" if random.random() < 0.3}
     producer = pick([None, "p", "q"])
-    new_acq: dict[str, Any] = {"storage_id": storage, "run_name": pick(["r", "r", "r1"]), "acq_name": pick("aab")}
-    makers: list[tuple[int, Callable[[], Command]]] = [
+    new_acq: dict[str, Any] = {"storage_id": storage, "run_name": pick(["r", "r", "r", "r1"]), "acq_name": pick("aab")}
+    makers: list[tuple[float, Callable[[], Command]]] = [
         (3, lambda: c.ConfigStorage(storage_id=storage)),
-        (1, lambda: c.InvalStorage(storage_id=storage, force=flag)),
-        (1, lambda: c.DeinitStorage(storage_id=storage, force=flag)),
+        (0.4, lambda: c.InvalStorage(storage_id=storage, force=flag)),
+        (0.4, lambda: c.DeinitStorage(storage_id=storage, force=flag)),
         (3, lambda: init(storage, use_rundb=random.random() < 0.9)),
         (2, lambda: c.RegisterProducer(storage_id=storage, producer=producer)),
         (1, lambda: c.UnregisterProducer(storage_id=storage, producer="p")),
         (4, lambda: c.NewRun(storage_id=storage, run_name=pick(["r", "r", "r1", "r{n}"]), mode=mode, params=params)),
         (2, lambda: c.SetParamRun(storage_id=storage, run_name="r", param="x", value=random.randint(0, 9))),
-        (9, lambda: c.NewAcq(**new_acq, mode=mode, convert_script=pick([None, "convert"]))),
+        (9, lambda: c.NewAcq(**new_acq, mode=mode, convert_script=pick([None, "convert", "convert"]))),
         (2, lambda: c.NewAcq(**new_acq, params=params)),
-        (4, lambda: c.SetParamAcq(storage_id=storage, acq_id=pick(ACQS), param="x", value=random.randint(0, 9))),
+        (5, lambda: c.SetParamAcq(storage_id=storage, acq_id=pick(ACQS), param="x", value=random.randint(0, 9))),
         (6, lambda: c.MarkAsFinished(storage_id=storage, acq_id=pick(ACQS), producer=producer, ok=flag)),
         (1, lambda: c.MarkAsFinished(storage_id=storage)),
-        (4, lambda: c.CloseAcq(storage_id=storage, acq_id=pick(ACQS))),
+        (6, lambda: c.CloseAcq(storage_id=storage, acq_id=pick(ACQS))),
         (2, lambda: c.AbortAcq(storage_id=storage, acq_id=pick(ACQS))),
         (1, lambda: c.NewGroup(name=pick("hr"), parent_id=pick(["root", "root/g"]))),
         (2, lambda: c.GetStorage(storage_id=storage)),
