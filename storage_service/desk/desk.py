@@ -26,24 +26,18 @@ from storage_protocol.errors import Refusal
 from storage_protocol.limits import Limits
 from storage_protocol.times import to_wire
 
-from ..rules import decide, render
+from ..rules import decide
 from ..rules.conversions import Policy
 from ..rules.decision import Accepted, Answer, Decision, Intended, Moment, Waits
 from ..rules.scope import Scope, scope_of
-from ..rules.state import Key, Places, State
+from ..rules.state import Key, Places
 from ..rules.work import Ended
-from .asking import Asking
 from .batch import Batch, Journal, StoredIntent
 from .keyring import AtWork, Keyring, Remembered, fingerprint
+from .ledger import Ledger
 from .messages import Message, Ticket
-from .out import Out
-from .peers import Peers
-from .replies import Replies
-from .residents import TRANSIENT, Residents
-from .scopes import Scopes
-from .transactions import Transactions
+from .residents import TRANSIENT
 from .work import Work
-from .works import Timers
 
 MAX_WAITING = 20_000
 RETRY_AFTER_S = 1.0
@@ -71,24 +65,14 @@ class Desk:
         fresh: Callable[[], str],
         defect: Callable[[str, Exception], None],
     ) -> None:
-        self.state = State(places)
-        self.limits = limits
-        self.journal = journal
+        ledger = Ledger(places, limits, keyring, journal, describe, fresh, defect)
+        self._ledger = ledger
+        self.state = ledger.state
         self.keyring = keyring
-        self.timers = Timers()
-        self.out = Out()
-        self.work = Work(self, policy, max_parallel)
-        self.fresh = fresh
-        self._defect = defect
+        self.out = ledger.out
+        self.work = Work(ledger, policy, max_parallel)
+        ledger.follow = self.work.follow
         self._keys_keep_s = keys_keep_s
-        self._peers = Peers()
-        self._residents = Residents(self.state)
-        self._transactions = Transactions(self.state, journal)
-        self.replies = Replies(self.out, self._peers, self._transactions, keyring)
-        self.asking = Asking(
-            self.state, self.out, keyring, self._residents, self._transactions, self.replies, describe
-        )
-        self.scopes = Scopes()
         self._expire_due = 0.0
 
     # What arrives
@@ -100,7 +84,7 @@ class Desk:
             tickets = []
             for index, request in enumerate(requests):
                 if type(request) is Rejected:
-                    self.replies.frame(message, index, codec.encode_refusal(request.id, request.refusal))
+                    self._ledger.replies.frame(message, index, codec.encode_refusal(request.id, request.refusal))
                 else:
                     tickets.append(Ticket(message, index, request))
             self._begin(message, tickets, moment)
@@ -109,16 +93,16 @@ class Desk:
     def _begin(self, message: Message, tickets: list[Ticket], moment: Moment) -> None:
         """Decide what can be decided at once; the rest of the message waits."""
         done = 0
-        if self._transactions.is_full():
+        if self._ledger.transactions.is_full():
             self._overloaded(tickets, "too much waits to be written")
             return
-        if not self._peers.waits(message.peer):
+        if not self._ledger.peers.waits(message.peer):
             for ticket in tickets:
                 if not self._attempt(ticket, moment):
                     break
                 done += 1
         rest = tickets[done:]
-        if self._peers.count + len(rest) > MAX_WAITING:
+        if self._ledger.peers.count + len(rest) > MAX_WAITING:
             kept = sum(ticket.running for ticket in rest[:1])
             self._overloaded(rest[kept:], f"{MAX_WAITING} commands wait already")
             rest = rest[:kept]
@@ -126,27 +110,29 @@ class Desk:
             message.order = [ticket.index for ticket in rest]
             message.next = message.order[0]
             for ticket in rest:
-                self.asking.ahead(ticket)
-                self._peers.add(ticket)
+                self._ledger.asking.ahead(ticket)
+                self._ledger.peers.add(ticket)
             self._advance(message.peer, moment)
 
     def _overloaded(self, tickets: list[Ticket], why: str) -> None:
         refusal = errors.overloaded(RETRY_AFTER_S, f"Nothing was changed: {why}. Try again in a second.")
         for ticket in tickets:
-            self.replies.frame(ticket.message, ticket.index, codec.encode_refusal(ticket.request.id, refusal))
+            self._ledger.replies.frame(
+                ticket.message, ticket.index, codec.encode_refusal(ticket.request.id, refusal)
+            )
 
     def _advance(self, peer: bytes, moment: Moment) -> None:
         def attempt(ticket: Ticket) -> bool:
             done = self._attempt(ticket, moment)
             if done:
-                self.replies.passed(ticket)
+                self._ledger.replies.passed(ticket)
             return done
 
-        self._peers.advance(peer, attempt)
+        self._ledger.peers.advance(peer, attempt)
 
     def _go_on(self, moment: Moment) -> None:
         """Something changed: what waited may have its turn, and conversions may start."""
-        for peer in self._peers.peers():
+        for peer in self._ledger.peers.peers():
             self._advance(peer, moment)
         self.work.attempts.pump(moment)
 
@@ -156,7 +142,7 @@ class Desk:
         """Decide a command, or set a query to work. False: it has to wait, or is at work."""
         request = ticket.request
         if not request.mutating:
-            return self.asking.query(ticket, moment)
+            return self._ledger.asking.query(ticket, moment)
         if self.work.seals.holds(ticket, moment):
             return False
         key = request.key
@@ -166,7 +152,7 @@ class Desk:
         try:
             decision = self._decision(ticket, request.command, scope, moment)
         except Exception as error:  # noqa: BLE001  a defect in a rule must not end the service, nor lose the reply
-            decision = self.defect(error)
+            decision = self._ledger.defect(error)
         match decision:
             case Accepted():
                 self._accept(ticket, decision, moment)
@@ -185,44 +171,44 @@ class Desk:
 
     def _decision(self, ticket: Ticket, command: Command, scope: Scope, moment: Moment) -> Decision | None:
         """What the rules say; None when the command has to wait for an intent, or for what is being looked up."""
-        if (holder := self.scopes.in_the_way(scope, ticket)) is not None:
+        if (holder := self._ledger.scopes.in_the_way(scope, ticket)) is not None:
             return self.work.stalled(holder) if isinstance(holder, str) else None
         needed = decide.needs(self.state, command)
-        if not self.asking.has(needed):
+        if not self._ledger.asking.has(needed):
             if any(key[0] in TRANSIENT for key in needed):
-                self.scopes.hold(ticket, scope)
+                self._ledger.scopes.hold(ticket, scope)
             return None
-        self.scopes.release(ticket)
-        decision = decide.decide(self.state, command, moment, self.limits)
-        self._residents.forget_transient()
+        self._ledger.scopes.release(ticket)
+        decision = decide.decide(self.state, command, moment, self._ledger.limits)
+        self._ledger.residents.forget_transient()
         return decision
 
     def _accept(self, ticket: Ticket, decision: Accepted, moment: Moment) -> None:
-        self.apply(decision.events, moment)
-        result = self.answer(decision.answer)
+        self._ledger.apply(decision.events, moment)
+        result = self._ledger.answer(decision.answer)
         key = ticket.request.key
         if key is not None:
             self.keyring.start(key, ticket.fingerprint)
-            self.remember(key, ticket.fingerprint, result)
-        self.replies.when_durable(ticket, result)
+            self._ledger.remember(key, ticket.fingerprint, result)
+        self._ledger.replies.when_durable(ticket, result)
 
     def _intend(self, ticket: Ticket, decision: Intended, scope: Scope) -> None:
         """The command goes to a door; its ticket waits, its scope is held, its key is at work."""
         key = ticket.request.key
-        stored = StoredIntent(self.fresh(), decision.intent, key, ticket.fingerprint)
+        stored = StoredIntent(self._ledger.fresh(), decision.intent, key, ticket.fingerprint)
         if key is not None:
             self.keyring.start(key, ticket.fingerprint)
         if self.work.is_told_at_once(decision.intent):
-            result = self.answer(Answer("conversion", decision.intent.conversion_id))  # type: ignore[union-attr]
+            result = self._ledger.answer(Answer("conversion", decision.intent.conversion_id))  # type: ignore[union-attr]
             if key is not None:
-                self.remember(key, ticket.fingerprint, result)
+                self._ledger.remember(key, ticket.fingerprint, result)
             self.work.intended(stored, None)
-            self.replies.when_durable(ticket, result)
+            self._ledger.replies.when_durable(ticket, result)
         else:
             ticket.running = True
-            self.scopes.hold(stored.intent_id, scope)
+            self._ledger.scopes.hold(stored.intent_id, scope)
             self.work.intended(stored, ticket)
-            self._transactions.follow(ticket.message.peer)
+            self._ledger.transactions.follow(ticket.message.peer)
 
     # Keys
 
@@ -240,79 +226,60 @@ class Desk:
         if isinstance(before, Remembered):
             # It is durable already, and waits for no batch.
             self.keyring.done(key)
-            self.replies.now(ticket, before.result)
+            self._ledger.replies.now(ticket, before.result)
             return True
         if isinstance(before, Refusal):
             self._refuse(ticket, before)
             return True
-        self.asking.key(key)
+        self._ledger.asking.key(key)
         return False
-
-    def remember(self, key: str, print_: bytes, result: bytes) -> None:
-        """The reply goes into the transaction of its effect."""
-        self.batch.keys.append((key, print_, result))
-        self.keyring.written(key)
-        self.batch.newest_key_ms = self.keyring.newest_ms
-
-    # Queries
 
     def answered(self, ticket: Ticket, result: bytes | Refusal, now: Now) -> None:
         """A query's result, as msgpack, or why there is none."""
-        self.replies.now(ticket, result)
+        self._ledger.replies.now(ticket, result)
         self._advance(ticket.message.peer, self._moment(now))
 
     # Records that are not in memory
 
     def looked_up(self, found: Iterable[tuple[Key, Any]], now: Now) -> None:
         """What the store has of the keys that were asked for."""
-        self.asking.looked_up(found)
+        self._ledger.asking.looked_up(found)
         moment = self._moment(now)
         self.work.advance(moment)
         self._go_on(moment)
-        self._residents.forget_transient()
+        self._ledger.residents.forget_transient()
 
     # The transaction
 
-    def apply(self, events: Iterable[Any], moment: Moment) -> None:
-        """Make events true, in the open batch."""
-        for event in events:
-            self.batch.apply(event, moment.time)
-            self.work.follow(event)
-
-    @property
-    def batch(self) -> Batch:
-        """The open batch."""
-        return self._transactions.open
-
     def cut(self) -> Batch | None:
         """Close the open batch, to be committed. None when one is out already, or there is nothing to commit."""
-        return self._transactions.cut()
+        return self._ledger.transactions.cut()
 
     def committed(self, batch: Batch, now: Now, forgotten_ms: int = 0) -> None:
         """The batch is durable."""
-        self._transactions.committed(batch)
+        self._ledger.transactions.committed(batch)
         self.keyring.forgotten_ms = max(self.keyring.forgotten_ms, forgotten_ms)
         self.out.events += batch.rows
         for ticket, result in batch.replies:
-            self.replies.now(ticket, result)
+            self._ledger.replies.now(ticket, result)
         for key, _, result in batch.keys:
             for repeat in self.keyring.committed(key):
-                self.replies.now(repeat, result)
+                self._ledger.replies.now(repeat, result)
         moment = self._moment(now)
         self.work.committed(batch, moment)
         self._go_on(moment)
-        self._residents.evict(lambda: self.work.pinned() | self._transactions.uncommitted_keys())
+        self._ledger.residents.evict(lambda: self.work.pinned() | self._ledger.transactions.uncommitted_keys())
 
     def rolled_back(self, batch: Batch, why: str, now: Now) -> None:
         """The batch is not durable, for certain: it and all that was decided on top of it never happened."""
         refusal = errors.unavailable(
             why, f"The database could not keep it ({why}); nothing was changed. Try again."
         )
-        for lost in self._transactions.rolled_back(batch):
+        for lost in self._ledger.transactions.rolled_back(batch):
             for ticket, _ in lost.replies:
-                self.replies.now(ticket, refusal)
+                self._ledger.replies.now(ticket, refusal)
             for key, _, _ in lost.keys:
-                self.replies.to_repeats(key, refusal)
+                self._ledger.replies.to_repeats(key, refusal)
             self.work.rolled_back(lost, refusal)
         moment = self._moment(now)
         self.work.resume(moment)
@@ -322,7 +289,7 @@ class Desk:
         """Say no."""
         if ticket.request.key is not None:
             self.keyring.done(ticket.request.key)
-        self.replies.when_durable(ticket, refusal)
+        self._ledger.replies.when_durable(ticket, refusal)
 
     # Outcomes and time
 
@@ -340,18 +307,18 @@ class Desk:
 
     def tick(self, now: Now) -> None:
         """Time passed: do what is due."""
-        for what in self.timers.due(now.mono):
+        for what in self._ledger.timers.due(now.mono):
             what()
         if now.mono >= self._expire_due:
             self._expire_due = now.mono + 60.0
-            self.batch.expire_keys_before = now.wall - self._keys_keep_s
+            self._ledger.batch.expire_keys_before = now.wall - self._keys_keep_s
         moment = self._moment(now)
         self.work.end_again(moment)
         self._go_on(moment)
 
     def next_tick(self) -> float:
         """When `tick` is due, on the monotonic clock."""
-        due = self.timers.next()
+        due = self._ledger.timers.next()
         return self._expire_due if due is None else min(due, self._expire_due)
 
     def restore(self, records: Iterable[tuple[Key, Any]], intents: list[StoredIntent], now: Now) -> None:
@@ -368,11 +335,11 @@ class Desk:
 
     def is_quiet(self) -> bool:
         """Whether everything that was accepted is committed and answered."""
-        return self._transactions.is_quiet() and not self._peers.count
+        return self._ledger.transactions.is_quiet() and not self._ledger.peers.count
 
     def counts(self) -> dict[str, int]:
         """What is under way, for `get_status`."""
-        return {"commands_waiting": self._peers.count, **self.work.counts()}
+        return {"commands_waiting": self._ledger.peers.count, **self.work.counts()}
 
     def expire_again(self) -> None:
         """A bite of old keys was forgotten and there may be more: go on at the next tick."""
@@ -381,13 +348,4 @@ class Desk:
     # Small things
 
     def _moment(self, now: Now) -> Moment:
-        return Moment(to_wire(now.wall), now.wall, now.mono, self.fresh)
-
-    def defect(self, error: Exception) -> Refusal:
-        incident = self.fresh()
-        self._defect(incident, error)
-        return errors.internal(incident)
-
-    def answer(self, answer: Answer) -> bytes:
-        """The result of a reply, from the state as it is now."""
-        return codec.encode_value(render.answer(self.state, answer))
+        return Moment(to_wire(now.wall), now.wall, now.mono, self._ledger.fresh)

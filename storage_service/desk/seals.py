@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 from storage_protocol import errors
 from storage_protocol.errors import Refusal
@@ -13,12 +12,10 @@ from ..rules.decision import Moment
 from ..rules.facts import Event
 from ..rules.state import Acq
 from ..rules.work import Failed, Result
+from .ledger import Ledger
 from .messages import Ticket
-from .works import Retries, seal_order
-
-if TYPE_CHECKING:
-    from .desk import Desk
-
+from .timers import Retries
+from .works import seal_order
 
 WAIT_S = 5.0
 """How long a command waits for an acquisition that is being sealed (SPEC 4.2)."""
@@ -27,8 +24,8 @@ WAIT_S = 5.0
 class Seals:
     """Which acquisitions are being sealed; the state says which still have to be."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
         self._under_way: set[str] = set()
         self._retries = Retries()
 
@@ -40,7 +37,7 @@ class Seals:
         """Hand an acquisition to its mount point's door, if it ended, is durable, and is not there already."""
         if acq.state != "open" and not acq.sealed and acq.node_id not in self._under_way:
             self._under_way.add(acq.node_id)
-            self._desk.out.orders.append((f"seal {acq.node_id}", seal_order(acq, self._desk.state.places)))
+            self._ledger.out.orders.append((f"seal {acq.node_id}", seal_order(acq, self._ledger.state.places)))
 
     def outcome(self, acq_id: str, result: Result, moment: Moment) -> None:
         """Sealed, or tried again later; the first failure is a warning on the acquisition."""
@@ -50,19 +47,19 @@ class Seals:
         elif isinstance(result, Failed):
             if self._retries.is_first(acq_id):
                 warned = facts.AcqWarned(acq_id, "seal", f"The data are not synced yet: {result.message}")
-                self._desk.apply((Event(warned, acq.storage_id, acq_id),), moment)
+                self._ledger.apply((Event(warned, acq.storage_id, acq_id),), moment)
             again = moment.mono + self._retries.wait(acq_id)
-            self._desk.timers.at(again, partial(self._give_again, acq_id))
+            self._ledger.timers.at(again, partial(self._give_again, acq_id))
         else:
             self._under_way.discard(acq_id)
             self._retries.forget(acq_id)
-            self._desk.apply((Event(facts.AcqSealed(acq_id), acq.storage_id, acq_id),), moment)
+            self._ledger.apply((Event(facts.AcqSealed(acq_id), acq.storage_id, acq_id),), moment)
 
     def wait(self, ticket: Ticket, acq_id: str, moment: Moment) -> Refusal | None:
         """A command waits for an acquisition to be sealed; a refusal when it has waited long enough."""
         if ticket.deadline is None:
             ticket.deadline = moment.mono + WAIT_S
-            self._desk.timers.at(ticket.deadline, lambda: None)
+            self._ledger.timers.at(ticket.deadline, lambda: None)
         elif moment.mono >= ticket.deadline:
             message = f"The acquisition {acq_id} is still being sealed after {WAIT_S:g} s; try again."
             return errors.unavailable("sealing", message)
@@ -82,6 +79,6 @@ class Seals:
 
     def _to_seal(self, acq_id: str) -> Acq | None:
         """The acquisition, if it still has to be sealed."""
-        state = self._desk.state
+        state = self._ledger.state
         acq = state.acq(acq_id) if state.has(("node", acq_id)) else None
         return acq if acq is not None and acq.state != "open" and not acq.sealed else None

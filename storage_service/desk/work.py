@@ -7,7 +7,7 @@ command. After a restart, or a batch that was taken back, all of it is read from
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from storage_protocol.errors import Refusal
 
@@ -30,12 +30,11 @@ from ..rules.state import Acq, Conversion, Key
 from ..rules.work import Ended, Failed
 from .attempts import Attempts
 from .batch import Batch, StoredIntent
+from .ledger import Ledger
 from .messages import Ticket
 from .seals import Seals
-from .works import MARKER_DELAY_S, Retries, marker_order
-
-if TYPE_CHECKING:
-    from .desk import Desk
+from .timers import Retries
+from .works import MARKER_DELAY_S, marker_order
 
 
 class OpenIntent:
@@ -54,17 +53,17 @@ class OpenIntent:
 
 
 class Work:
-    def __init__(self, desk: Desk, policy: Policy, max_parallel: int) -> None:
-        self._desk = desk
+    def __init__(self, ledger: Ledger, policy: Policy, max_parallel: int) -> None:
+        self._ledger = ledger
         self._intents: dict[str, OpenIntent] = {}
         self._markers: dict[str, str] = {}
         self._cancels: dict[str, tuple[str, str]] = {}
-        self.seals = Seals(desk)
+        self.seals = Seals(ledger)
         self._parked: list[tuple[str, Any]] = []
         self._closed: dict[str, OpenIntent] = {}
         self._written: dict[str, bytes] = {}
         self._retries = Retries()
-        self.attempts = Attempts(desk, policy, max_parallel)
+        self.attempts = Attempts(ledger, self.is_going, policy, max_parallel)
 
     # From the path of a command
 
@@ -87,11 +86,11 @@ class Work:
         if isinstance(intent, MarkerIntent):
             self._markers[intent.run_id] = stored.intent_id
         self._intents[stored.intent_id] = OpenIntent(stored, ticket)
-        self._desk.batch.intents[stored.intent_id] = stored
+        self._ledger.batch.intents[stored.intent_id] = stored
         if isinstance(intent, RunIntent | AcqIntent) and intent.removes:
             for conversion in self._below(intent):
                 cancel = CancelIntent(conversion.conversion_id, "removed")
-                self.intended(StoredIntent(self._desk.fresh(), cancel), None)
+                self.intended(StoredIntent(self._ledger.fresh(), cancel), None)
 
     def follow(self, event: Event) -> None:
         """An event became true: what follows from it outside."""
@@ -102,7 +101,7 @@ class Work:
         if isinstance(conversion, Conversion):
             self.attempts.queue.note(conversion)
         elif isinstance(fact, facts.RunParamSet) and fact.run_id not in self._markers:
-            self.intended(StoredIntent(self._desk.fresh(), MarkerIntent(fact.run_id)), None)
+            self.intended(StoredIntent(self._ledger.fresh(), MarkerIntent(fact.run_id)), None)
         elif isinstance(fact, facts.RunRemoved) and fact.run_id in self._markers:
             self._close(self._markers[fact.run_id])
 
@@ -117,7 +116,7 @@ class Work:
     def _below(self, intent: RunIntent | AcqIntent) -> list[Conversion]:
         """The running conversions of what an intent removes."""
         node = _node_of(intent)
-        running = (self._desk.state.conversion(id) for id in self.attempts.queue.running)
+        running = (self._ledger.state.conversion(id) for id in self.attempts.queue.running)
         return [each for each in running if each and f"{each.acq_id}/".startswith(f"{node}/")]
 
     # From the transaction
@@ -127,7 +126,7 @@ class Work:
         for intent_id, stored in batch.intents.items():
             if stored is None:
                 self._closed.pop(intent_id, None)
-                self._desk.scopes.release(intent_id)
+                self._ledger.scopes.release(intent_id)
             elif intent_id in self._intents:
                 self._intents[intent_id].durable = True
                 self._intents[intent_id].before = None
@@ -151,21 +150,21 @@ class Work:
                 # Its outcome is lost: `_close` kept it, so that the door is asked once more.
                 lost = self._closed.pop(intent_id, None)
                 if lost is not None and not lost.durable:
-                    self._desk.scopes.release(intent_id)
+                    self._ledger.scopes.release(intent_id)
                 elif lost is not None:
                     lost.ticket, lost.at_door = None, False
                     self._take_up(lost)
             elif each is not None and not each.durable:
                 if each.ticket is not None:
-                    self._desk.replies.now(each.ticket, refusal)
+                    self._ledger.replies.now(each.ticket, refusal)
                     each.ticket = None
                 if each.before is not None:
                     each.stored, each.before, each.durable = each.before, None, True
                     continue
                 self._forget(intent_id)
-                self._desk.scopes.release(intent_id)
+                self._ledger.scopes.release(intent_id)
                 if stored.key is not None:
-                    self._desk.replies.to_repeats(stored.key, refusal)
+                    self._ledger.replies.to_repeats(stored.key, refusal)
 
     def restore(self, intents: list[StoredIntent]) -> None:
         """The open intents of an earlier life of the service."""
@@ -181,14 +180,14 @@ class Work:
         elif isinstance(intent, MarkerIntent):
             self._markers[intent.run_id] = stored.intent_id
         else:
-            self._desk.scopes.hold(stored.intent_id, scope_of_intent(intent))
+            self._ledger.scopes.hold(stored.intent_id, scope_of_intent(intent))
             if stored.key is not None:
-                self._desk.keyring.start(stored.key, stored.fingerprint)
+                self._ledger.keyring.start(stored.key, stored.fingerprint)
 
     def resume(self, moment: Moment) -> None:
         """Take up everything that the records say is to be done and that no door has."""
         self.attempts.resume(moment)
-        for record in list(self._desk.state.records.values()):
+        for record in list(self._ledger.state.records.values()):
             if isinstance(record, Acq):
                 self.seals.give(record)
         for intent_id in list(self._intents):
@@ -200,14 +199,14 @@ class Work:
         each = self._intents.get(intent_id)
         if each is None or each.at_door or not each.durable or each.stalled is not None:
             return
-        intent, out = each.stored.intent, self._desk.out
+        intent, out = each.stored.intent, self._ledger.out
         match intent:
             case CancelIntent():
                 each.at_door = True
                 out.cancels.append(intent.conversion_id)
             case MarkerIntent():
                 each.at_door = True
-                self._desk.timers.at(moment.mono + MARKER_DELAY_S, partial(self._write_marker, intent_id))
+                self._ledger.timers.at(moment.mono + MARKER_DELAY_S, partial(self._write_marker, intent_id))
             case ConfigIntent():
                 each.at_door = True
                 out.orders.append((f"intent {intent_id}", intent.order))
@@ -221,17 +220,17 @@ class Work:
         if each is None or not isinstance(each.stored.intent, MarkerIntent):
             return
         key = ("node", each.stored.intent.run_id)
-        if not self._desk.state.has(key):
-            self._desk.asking.records([key])
+        if not self._ledger.state.has(key):
+            self._ledger.asking.records([key])
             self._parked.append((f"marker {intent_id}", None))
             return
-        run = self._desk.state.run(key[1])
+        run = self._ledger.state.run(key[1])
         if run is None:
             self._close(intent_id)
         else:
-            order = marker_order(run, self._desk.state.places)
+            order = marker_order(run, self._ledger.state.places)
             self._written[intent_id] = order.marker
-            self._desk.out.orders.append((f"intent {intent_id}", order))
+            self._ledger.out.orders.append((f"intent {intent_id}", order))
 
     # From the doors
 
@@ -258,38 +257,38 @@ class Work:
                 self._settle(id, result, moment)
 
     def _settle(self, intent_id: str, result: Any, moment: Moment) -> None:
-        desk, each = self._desk, self._intents[intent_id]
+        ledger, each = self._ledger, self._intents[intent_id]
         intent, key = each.stored.intent, each.stored.key
-        missing = [need for need in decide.needs_to_settle(desk.state, intent) if not desk.state.has(need)]
+        missing = [need for need in decide.needs_to_settle(ledger.state, intent) if not ledger.state.has(need)]
         if missing:
-            desk.asking.records(missing)
+            ledger.asking.records(missing)
             self._parked.append((f"intent {intent_id}", result))
             return
         if self._must_go_on(intent, result):
             self._stall(intent_id, each, result, moment)
             return
         try:
-            decision = decide.settle(desk.state, intent, result, moment, desk.limits)
+            decision = decide.settle(ledger.state, intent, result, moment, ledger.limits)
         except Exception as error:  # noqa: BLE001  a defect in a rule must not end the service, nor lose the reply
-            decision = desk.defect(error)
+            decision = ledger.defect(error)
         if isinstance(decision, Intended):
             each.before = each.stored
             each.stored = StoredIntent(intent_id, decision.intent, key, each.stored.fingerprint)
             each.durable = each.at_door = False
-            desk.batch.intents[intent_id] = each.stored
+            ledger.batch.intents[intent_id] = each.stored
             return
         answer: Any = decision
         if isinstance(decision, Accepted):
-            desk.apply(decision.events, moment)
-            answer = desk.answer(decision.answer)
+            ledger.apply(decision.events, moment)
+            answer = ledger.answer(decision.answer)
             if key is not None:
-                desk.remember(key, each.stored.fingerprint, answer)
+                ledger.remember(key, each.stored.fingerprint, answer)
         self._close(intent_id)
         if each.ticket is not None:
-            desk.batch.replies.append((each.ticket, answer))
+            ledger.batch.replies.append((each.ticket, answer))
         if key is not None and isinstance(answer, Refusal):
-            at_work = desk.keyring.at_work.pop(key, None)
-            desk.batch.replies += [(repeat, answer) for repeat in (at_work.repeats if at_work else ())]
+            at_work = ledger.keyring.at_work.pop(key, None)
+            ledger.batch.replies += [(repeat, answer) for repeat in (at_work.repeats if at_work else ())]
 
     @staticmethod
     def _must_go_on(intent: Intent, result: Any) -> bool:
@@ -302,28 +301,30 @@ class Work:
         refusal = Refusal(result.code, result.message, result.details)
         each.stalled, each.at_door = refusal, False
         if each.ticket is not None:
-            self._desk.replies.now(each.ticket, refusal)
+            self._ledger.replies.now(each.ticket, refusal)
             each.ticket = None
-        at_work = self._desk.keyring.at_work.get(each.stored.key or "")
+        at_work = self._ledger.keyring.at_work.get(each.stored.key or "")
         if at_work is not None:
             repeats, at_work.repeats = at_work.repeats, []
             for repeat in repeats:
-                self._desk.replies.now(repeat, refusal)
+                self._ledger.replies.now(repeat, refusal)
 
         def again() -> None:
             each.stalled = None
             self._give(intent_id, moment)
 
-        self._desk.timers.at(moment.mono + self._retries.wait(intent_id), again)
+        self._ledger.timers.at(moment.mono + self._retries.wait(intent_id), again)
 
     def _marker_written(self, intent_id: str, intent: MarkerIntent, result: Any, moment: Moment) -> None:
-        desk, key = self._desk, ("node", intent.run_id)
-        run = desk.state.run(intent.run_id) if desk.state.has(key) else None
+        ledger, key = self._ledger, ("node", intent.run_id)
+        run = ledger.state.run(intent.run_id) if ledger.state.has(key) else None
         if isinstance(result, Failed):
             wait = self._retries.wait(intent_id)
-            desk.timers.at(moment.mono + wait, partial(self._write_marker, intent_id))
-        elif run is not None and marker_order(run, desk.state.places).marker != self._written.pop(intent_id, b""):
-            desk.timers.at(moment.mono + MARKER_DELAY_S, partial(self._write_marker, intent_id))
+            ledger.timers.at(moment.mono + wait, partial(self._write_marker, intent_id))
+        elif run is not None and marker_order(run, ledger.state.places).marker != self._written.pop(
+            intent_id, b""
+        ):
+            ledger.timers.at(moment.mono + MARKER_DELAY_S, partial(self._write_marker, intent_id))
         else:
             self._close(intent_id)
 
@@ -347,11 +348,12 @@ class Work:
         if each is not None:
             self._closed[intent_id] = each
             self._forget(intent_id)
-            self._desk.batch.intents[intent_id] = None
+            self._ledger.batch.intents[intent_id] = None
 
     def _forget(self, intent_id: str) -> None:
         each = self._intents.pop(intent_id, None)
         self._retries.forget(intent_id)
+        self._written.pop(intent_id, None)
         if each is None:
             return
         intent = each.stored.intent
@@ -367,7 +369,7 @@ class Work:
     def pinned(self) -> set[Key]:
         """Records that must stay in memory, besides those that are open or active themselves."""
         kept: set[Key] = set()
-        for record in self._desk.state.records.values():
+        for record in self._ledger.state.records.values():
             if isinstance(record, Acq) and (record.state == "open" or not record.sealed):
                 kept.add(("node", record.run_id))
             elif isinstance(record, Conversion) and record.active:
