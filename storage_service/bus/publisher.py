@@ -17,6 +17,10 @@ from .endpoint import HEARTBEAT_MS, bind
 
 # Events that wait for one subscriber in the socket; what comes on top is dropped, and replayed when it asks.
 EVENTS_A_SUBSCRIBER = 50_000
+MANY_TOPICS = 10_000
+# As plain ints: combining flags of an enum costs more than sending a small frame.
+BODY = int(zmq.DONTWAIT)
+TOPIC = int(zmq.DONTWAIT | zmq.SNDMORE)
 
 
 class Publisher:
@@ -30,6 +34,7 @@ class Publisher:
         self._socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
         self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3 * HEARTBEAT_MS)
         self._tails = tails
+        self._topics: dict[str, tuple[str, bytes]] = {}
         self._last_seq = last_seq
         try:
             bind(self._socket, address)
@@ -39,9 +44,18 @@ class Publisher:
 
     def publish(self, where: str, seq: int, body: bytes) -> None:
         """A durable event, in the order of the journal."""
-        self._tails[where.split("/", 1)[0]] = seq
+        type_, frame = self._topics.get(where) or self._of_topic(where)
+        self._tails[type_] = seq
         self._last_seq = seq
-        self._socket.send_multipart((where.encode(), body), zmq.DONTWAIT)
+        self._socket.send(frame, TOPIC)
+        self._socket.send(body, BODY)
+
+    def _of_topic(self, where: str) -> tuple[str, bytes]:
+        """The type of a topic, and its frame."""
+        if len(self._topics) > MANY_TOPICS:
+            self._topics.clear()
+        known = self._topics[where] = where.split("/", 1)[0], where.encode()
+        return known
 
     def tell(self, type: str, storage_id: str | None, subject: str | None, time: str, data: Any) -> None:
         """An event that is not in the journal."""

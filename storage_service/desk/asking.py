@@ -53,8 +53,10 @@ class Asking:
 
     def has(self, needed: list[Key]) -> bool:
         """Whether all these records are in memory; what is not is asked for."""
+        if all(map(self._state.has, needed)):
+            return True
         self.records(needed)
-        return all(map(self._state.has, needed))
+        return False
 
     def records(self, keys: Iterable[Key]) -> None:
         self._out.look_ups += self._residents.to_ask(keys)

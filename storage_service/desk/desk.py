@@ -29,7 +29,7 @@ from storage_protocol.times import to_wire
 from ..rules import decide
 from ..rules.conversions import Policy
 from ..rules.decision import Accepted, Answer, Decision, Intended, Moment, Waits
-from ..rules.scope import Scope, scope_of
+from ..rules.scope import scope_of
 from ..rules.state import Key, Places
 from ..rules.work import Ended
 from .batch import Batch, Journal, StoredIntent
@@ -148,16 +148,15 @@ class Desk:
         key = request.key
         if key is not None and (told := self._repeated(ticket, key)) is not None:
             return told
-        scope = scope_of(self.state, request.command)
         try:
-            decision = self._decision(ticket, request.command, scope, moment)
+            decision = self._decision(ticket, request.command, moment)
         except Exception as error:  # noqa: BLE001  a defect in a rule must not end the service, nor lose the reply
             decision = self._ledger.defect(error)
         match decision:
             case Accepted():
                 self._accept(ticket, decision, moment)
             case Intended():
-                self._intend(ticket, decision, scope)
+                self._intend(ticket, decision)
             case Waits():
                 why = self.work.seals.wait(ticket, decision.acq_id, moment)
                 if why is not None:
@@ -169,14 +168,16 @@ class Desk:
                 return False
         return not ticket.running
 
-    def _decision(self, ticket: Ticket, command: Command, scope: Scope, moment: Moment) -> Decision | None:
+    def _decision(self, ticket: Ticket, command: Command, moment: Moment) -> Decision | None:
         """What the rules say; None when the command has to wait for an intent, or for what is being looked up."""
-        if (holder := self._ledger.scopes.in_the_way(scope, ticket)) is not None:
-            return self.work.stalled(holder) if isinstance(holder, str) else None
+        if self._ledger.scopes:
+            holder = self._ledger.scopes.in_the_way(scope_of(self.state, command), ticket)
+            if holder is not None:
+                return self.work.stalled(holder) if isinstance(holder, str) else None
         needed = decide.needs(self.state, command)
         if not self._ledger.asking.has(needed):
             if any(key[0] in TRANSIENT for key in needed):
-                self._ledger.scopes.hold(ticket, scope)
+                self._ledger.scopes.hold(ticket, scope_of(self.state, command))
             return None
         self._ledger.scopes.release(ticket)
         decision = decide.decide(self.state, command, moment, self._ledger.limits)
@@ -192,7 +193,7 @@ class Desk:
             self._ledger.remember(key, ticket.fingerprint, result)
         self._ledger.replies.when_durable(ticket, result)
 
-    def _intend(self, ticket: Ticket, decision: Intended, scope: Scope) -> None:
+    def _intend(self, ticket: Ticket, decision: Intended) -> None:
         """The command goes to a door; its ticket waits, its scope is held, its key is at work."""
         key = ticket.request.key
         stored = StoredIntent(self._ledger.fresh(), decision.intent, key, ticket.fingerprint)
@@ -206,7 +207,7 @@ class Desk:
             self._ledger.replies.when_durable(ticket, result)
         else:
             ticket.running = True
-            self._ledger.scopes.hold(stored.intent_id, scope)
+            self._ledger.scopes.hold(stored.intent_id, scope_of(self.state, ticket.request.command))
             self.work.intended(stored, ticket)
             self._ledger.transactions.follow(ticket.message.peer)
 

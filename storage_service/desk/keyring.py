@@ -7,6 +7,7 @@ only an older key, or one of another form, is looked up. Nothing is ever guessed
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import blake2b
 
 import msgspec
@@ -22,6 +23,8 @@ from .messages import Ticket
 
 _encode = msgspec.msgpack.Encoder(order="deterministic").encode
 RECENT_KEYS = 50_000
+# A key is looked at several times while its command is on its way.
+_ms_of = lru_cache(maxsize=4096)(uuid7_ms)
 
 
 def fingerprint(command: Command) -> bytes:
@@ -51,7 +54,7 @@ class AtWork:
 
     def __init__(self, key: str, fingerprint: bytes) -> None:
         self.fingerprint = fingerprint
-        self.ms = uuid7_ms(key) or 0
+        self.ms = _ms_of(key) or 0
         self.repeats: list[Ticket] = []
 
 
@@ -84,7 +87,7 @@ class Keyring:
         if found is not None:
             return found if found.fingerprint == fingerprint else errors.conflict(key)
         # It is in no database. The newest that was forgotten is itself one that must not run again.
-        if self.forgotten_ms and (uuid7_ms(key) or self.forgotten_ms + 1) <= self.forgotten_ms:
+        if self.forgotten_ms and (_ms_of(key) or self.forgotten_ms + 1) <= self.forgotten_ms:
             return errors.key_expired(key, to_wire(self.forgotten_ms / 1000))
         return None
 
@@ -92,7 +95,7 @@ class Keyring:
         """Whether the database must be asked before a command with this key is decided."""
         if key in self._looked_up:
             return False
-        ms = uuid7_ms(key)
+        ms = _ms_of(key)
         return ms is None or ms <= self.watermark_ms or key in self._recent
 
     def asking(self, key: str) -> bool:
@@ -126,7 +129,7 @@ class Keyring:
         self._asked.discard(key)
         self._looked_up.pop(key, None)
         first = self.at_work.pop(key, None)
-        self._recent[key] = first.ms if first is not None else uuid7_ms(key) or 0
+        self._recent[key] = first.ms if first is not None else _ms_of(key) or 0
         if len(self._recent) > RECENT_KEYS:
             self._forget_older_half()
         return first.repeats if first is not None else []

@@ -15,18 +15,25 @@ TRANSIENT = ("nested", "acqs_of")
 class Residents:
     def __init__(self, state: State) -> None:
         self._state = state
-        self._asked: set[Key] = set()
+        self._asked: dict[Key, int] = {}
+        self._evictions = 0
+        self._stayed = 0
 
     def to_ask(self, keys: Iterable[Key]) -> list[Key]:
         """Those of the keys that are not in memory and that nobody asked for yet; they are asked for now."""
         fresh = [key for key in keys if key not in self._asked and not self._state.has(key)]
-        self._asked.update(fresh)
+        self._asked.update(dict.fromkeys(fresh, self._evictions))
         return fresh
 
     def looked_up(self, key: Key, record: Any) -> None:
-        """What the store has of a key. What came into memory meanwhile is newer."""
+        """What the store has of a key. What came into memory meanwhile is newer.
+
+        When records were forgotten since it was asked for, what is read may be older than one of them was: it is
+        thrown away, and asked for again.
+        """
         state, (table, id) = self._state, key
-        self._asked.discard(key)
+        if self._asked.pop(key, -1) != self._evictions:
+            return
         if table == "acqs_of":
             state.complete.add(id)
             for acq in record:
@@ -44,11 +51,14 @@ class Residents:
     def evict(self, to_keep: Callable[[], set[Key]]) -> None:
         """Keep memory bounded: what is closed, durable and not at work can be looked up again."""
         state = self._state
-        if len(state.records) > MAX_RESIDENT:
+        # Where most of it has to stay, it is not gone through again before it has doubled.
+        if len(state.records) > max(MAX_RESIDENT, 2 * self._stayed):
+            self._evictions += 1
             kept = to_keep()
             state.records = {
                 key: record for key, record in state.records.items() if key in kept or _at_work(record)
             }
+            self._stayed = len(state.records)
 
 
 def _at_work(record: Any) -> bool:

@@ -16,6 +16,9 @@ class Scopes:
     def __init__(self) -> None:
         self._held: dict[Holder, Scope] = {}
 
+    def __bool__(self) -> bool:
+        return bool(self._held)
+
     def hold(self, holder: Holder, scope: Scope) -> None:
         self._held[holder] = scope
 

@@ -46,7 +46,7 @@ def new_run(state: State, command: commands.NewRun, now: Moment, limits: Limits,
         return errors.already_exists("node", run_id, f"{run_id} is no run in the RunDB; choose another name.")
     if found is not None and found.owner != storage.uid and not is_orphan(state, found):
         return anothers(found)
-    removes = command.mode == "remove"
+    removes = command.mode == "remove" and pattern is None  # a number that is free has nothing to remove
     if found is not None and removes:
         for acq in state.acqs_of(run_id):
             if acq.state == "open":
@@ -93,7 +93,7 @@ def _order(
     state: State, storage: Storage, run: Run, found: Run | None, removes: bool, *, fresh: bool, now: Moment
 ) -> MakeFolder:
     taken_over = replace(run, storage_id=storage.storage_id)
-    set_aside = (found.uid if found is not None else now.fresh()) if removes and not fresh else None
+    set_aside = (found.uid if found is not None else now.fresh()) if removes else None
     return MakeFolder(
         mp=run.mp,
         path=tuple(run.path.split("/")),

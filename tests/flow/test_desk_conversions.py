@@ -103,7 +103,9 @@ def test_a_failed_attempt_is_tried_again_after_its_wait() -> None:
 
 def test_a_queued_conversion_is_cancelled_at_once() -> None:
     shell = finished(2, max_parallel=1)
-    id = next(id for (table, id), r in shell.store.records.items() if table == "conversion" and r.state == "queued")
+    id = next(
+        id for (table, id), r in shell.store.records.items() if table == "conversion" and r.state == "queued"
+    )
     reply = shell.call(c.CancelConversion(conversion_id=id, reason="no need"))
     assert (reply.result["state"], reply.result["reason"], shell.cancels) == ("cancelled", "no need", [])
     shell.end(shell.started[0].conversion_id)

@@ -8,7 +8,19 @@ from storage_protocol import commands as c
 from storage_protocol.commands import Command
 from storage_protocol.keys import uuid7
 from storage_service.rules.work import Failed
-from tests.support.step_shell import ACQ, START, StepShell, close, config, init, new_acq, new_run, set_acq, with_acq, with_run
+from tests.support.step_shell import (
+    ACQ,
+    START,
+    StepShell,
+    close,
+    config,
+    init,
+    new_acq,
+    new_run,
+    set_acq,
+    with_acq,
+    with_run,
+)
 
 KEYS = ["plain", uuid7(int(START * 1000), bytes(10))]
 kinds = pytest.mark.parametrize("key", KEYS, ids=["a plain key", "a UUIDv7"])
@@ -219,7 +231,9 @@ def test_keys_that_are_refused_leave_nothing_in_memory() -> None:
         shell.call(new_acq(acq_name="a", params={"x": 1}), f"rule{number}")
         shell.call(close("root/g/r/none"), f"none{number}")
     keyring = shell.desk.keyring
-    kept = {name: len(each) for name, each in vars(keyring).items() if isinstance(each, dict | set) and len(each) > 10}
+    kept = {
+        name: len(each) for name, each in vars(keyring).items() if isinstance(each, dict | set) and len(each) > 10
+    }
     assert kept == {}
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from storage_protocol import commands as c
 from storage_protocol.commands import Command
+from storage_service.rules.work import Done, MakeFolder, WriteMarker
 from tests.support.step_shell import (
     ACQ,
     StepShell,
@@ -28,8 +29,7 @@ def hanging(shell: StepShell) -> StepShell:
 
 def two() -> StepShell:
     """Storages s and t, each with a run r of a group of its own."""
-    shell = with_run().must(init("t", brg_name="h", brg_path="h"), config("t"), new_run("t"))
-    return shell
+    return with_run().must(init("t", brg_name="h", brg_path="h"), config("t"), new_run("t"))
 
 
 @pytest.mark.parametrize("peer", [b"p", b"q"], ids=["on the same connection", "on another one"])
@@ -37,9 +37,7 @@ def test_a_hung_storage_does_not_hold_another_one(peer: bytes) -> None:
     shell = hanging(two())
     hung = shell.send(new_acq())
     shell.run()
-    shell.door = lambda order: (
-        None if order.path[:1] != ("h",) else __import__("storage_service.rules.work", fromlist=["Done"]).Done()
-    )
+    shell.door = lambda order: Done() if isinstance(order, MakeFolder) and order.path[0] == "h" else None
     others = [
         shell.send(c.RegisterProducer(storage_id="t", producer="p"), peer=peer),
         shell.send(new_acq("t"), peer=peer),
@@ -165,16 +163,29 @@ def test_two_widths_of_the_same_number_are_not_numbered_around_each_other() -> N
     shell.sound()
 
 
+@pytest.mark.parametrize("mode", ["append", "remove"])
 @pytest.mark.parametrize("names", [("r{n}", "r1"), ("r1", "r{n}")], ids=["the number first", "the name first"])
-def test_a_number_at_a_door_is_not_taken_by_a_name_meanwhile(names: tuple[str, str]) -> None:
+def test_a_number_at_a_door_is_not_taken_by_a_name_meanwhile(names: tuple[str, str], mode: str) -> None:
     shell = hanging(StepShell().must(init(), config()))
     for name in names:
-        shell.send(new_run(run_name=name), peer=name.encode())
+        shell.send(new_run(run_name=name, mode=mode if "{" in name else "append"), peer=name.encode())
     shell.run()
     while shell.hung:
         shell.release()
     assert "run.removed" not in shell.types()
     shell.sound()
+
+
+def test_a_numbered_run_never_removes_an_open_acquisition() -> None:
+    shell = StepShell().must(init(), config())
+    shell.door = lambda order: None if isinstance(order, MakeFolder) and order.fresh else Done()
+    numbered = shell.send(new_run(run_name="r{n}", mode="remove"), peer=b"q")
+    shell.run()
+    shell.must(new_run(run_name="r1"), new_acq(run_name="r1"))
+    shell.release()
+    assert shell.replies[b"q", numbered[0]].result["run_name"] == "r2"
+    assert shell.record(("node", "root/g/r1/a")).state == "open"
+    shell.must(c.InvalStorage(storage_id="s", force=True)).sound()
 
 
 @pytest.mark.parametrize("names", [("a", "a/b"), ("a/b", "a")], ids=["around first", "inside first"])
@@ -210,3 +221,25 @@ def test_a_run_is_not_removed_with_an_acquisition_that_was_opened_while_it_was_l
     assert shell.told(removal, b"q") + shell.told(opening) in (["ok", "ok"], ["wrong_state", "ok"])
     assert shell.record(("node", "root/g/r/b")).state == "open"
     shell.sound()
+
+
+def test_what_a_look_up_found_is_no_news_when_it_was_changed_and_forgotten_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("storage_service.desk.residents.MAX_RESIDENT", 0)
+    shell = with_run()
+    shell.door = lambda order: None if isinstance(order, WriteMarker) else Done()
+    shell.must(new_acq(), close())
+    shell.hold_look_ups = True
+    shell.send(new_run(mode="remove"), peer=b"q")
+    shell.run()
+    if shell.record(("node", "root/g/r")) is None:
+        shell.tell_look_ups()
+        shell.run()
+    late = shell.take_look_ups()
+    shell.hold_look_ups = False
+    shell.release()
+    shell.desk.looked_up(late, shell.now)
+    shell.run()
+    for key, record in shell.desk.state.records.items():
+        assert record == shell.store.record(key)

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import pytest
+
 from storage_protocol import commands as c
 from storage_service.rules.conversions import Policy
-from tests.support.step_shell import ACQ, StepShell, close, config, init, new_acq, new_run, set_acq, with_acq, with_run
+from tests.support.step_shell import (
+    ACQ,
+    StepShell,
+    close,
+    config,
+    init,
+    new_acq,
+    new_run,
+    set_acq,
+    with_acq,
+    with_run,
+)
 
 REGISTER = c.RegisterProducer(storage_id="s")
 
@@ -176,6 +189,22 @@ def test_the_end_of_an_attempt_that_was_lost_is_decided_once_more() -> None:
     shell.wait(2.0)
     assert shell.store.record(("conversion", id)).state == "succeeded"
     assert (len(shell.started), shell.types().count("conversion.succeeded")) == (1, 1)
+    shell.sound()
+
+
+def test_the_end_of_an_attempt_that_was_lost_twice_is_decided_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    shell = held(converting())
+    (id,) = shell.scripts
+    shell.end(id)
+    shell.roll_back().run()
+    shell.send(REGISTER)
+    shell.run()
+    shell.roll_back().run()
+    shell.hold_commits = False
+    monkeypatch.setattr("storage_service.desk.residents.MAX_RESIDENT", 0)
+    shell.wait(2.0)
+    assert shell.store.record(("conversion", id)).state == "succeeded"
+    assert shell.types().count("conversion.succeeded") == 1
     shell.sound()
 
 

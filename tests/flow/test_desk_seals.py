@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 from storage_protocol import commands as c
@@ -98,7 +99,7 @@ def test_a_seal_that_fails_is_tried_again_with_one_warning() -> None:
 
     shell.door = door
     shell.must(close()).wait(60.0)
-    waits = [later - earlier for earlier, later in zip(tries, tries[1:], strict=False)]
+    waits = [later - earlier for earlier, later in itertools.pairwise(tries)]
     assert waits == [1.0, 2.0, 4.0, 8.0]
     assert shell.types()[-3:] == ["acquisition.finished", "acquisition.warning", "acquisition.sealed"]
     assert len(shell.store.record(("node", ACQ)).warnings) == 1

@@ -35,7 +35,7 @@ class Arrow(NamedTuple):
     def go(self, world: World) -> list[str]:
         """Do it; the types of what was told. A command that is refused fails the test."""
         if isinstance(self.act, Command):
-            assert self.act.CMD == self.trigger
+            assert self.trigger == self.act.CMD
             outcome = world.do(self.act)
             assert not outcome.code, outcome.reply
             return outcome.types

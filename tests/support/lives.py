@@ -20,14 +20,18 @@ Step = tuple[Any, ...]
 ACQS = ["root/g/r/a"] * 3 + ["root/g/r/b", "root/g/r1/a"]
 
 
-def command(random: Random) -> Command:
+def command(random: Random) -> Any:
     """What a client may ask: mostly for the life of a few acquisitions."""
     pick, flag = random.choice, random.random() < 0.5
     storage = pick("sssssst")
-    mode = pick(["append", "append", "append", "remove"])
-    params = {name: random.randint(0, 2) for name in "xy" if random.random() < 0.3}
+    mode: Any = pick(["append", "append", "append", "remove"])
+    params: dict[str, Any] = {name: random.randint(0, 2) for name in "xy" if random.random() < 0.3}
     producer = pick([None, "p", "q"])
-    new_acq: dict[str, Any] = {"storage_id": storage, "run_name": pick(["r", "r", "r", "r1"]), "acq_name": pick("aab")}
+    new_acq: dict[str, Any] = {
+        "storage_id": storage,
+        "run_name": pick(["r", "r", "r", "r1"]),
+        "acq_name": pick("aab"),
+    }
     makers: list[tuple[float, Callable[[], Command]]] = [
         (3, lambda: c.ConfigStorage(storage_id=storage)),
         (0.4, lambda: c.InvalStorage(storage_id=storage, force=flag)),
@@ -35,7 +39,12 @@ def command(random: Random) -> Command:
         (3, lambda: init(storage, use_rundb=random.random() < 0.9)),
         (2, lambda: c.RegisterProducer(storage_id=storage, producer=producer)),
         (1, lambda: c.UnregisterProducer(storage_id=storage, producer="p")),
-        (4, lambda: c.NewRun(storage_id=storage, run_name=pick(["r", "r", "r1", "r{n}"]), mode=mode, params=params)),
+        (
+            4,
+            lambda: c.NewRun(
+                storage_id=storage, run_name=pick(["r", "r", "r1", "r{n}"]), mode=mode, params=params
+            ),
+        ),
         (2, lambda: c.SetParamRun(storage_id=storage, run_name="r", param="x", value=random.randint(0, 9))),
         (9, lambda: c.NewAcq(**new_acq, mode=mode, convert_script=pick([None, "convert", "convert"]))),
         (2, lambda: c.NewAcq(**new_acq, params=params)),
@@ -56,7 +65,7 @@ def command(random: Random) -> Command:
 ENDS = [("exited", 0), ("exited", 0), ("exited", 1), ("timed_out", -9), ("interrupted", None)]
 
 
-def step(random: Random) -> Step:
+def step(random: Random) -> Any:
     """What may happen next."""
     pick = random.choice
     kinds: list[tuple[int, Callable[[], Step]]] = [

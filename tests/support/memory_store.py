@@ -1,4 +1,4 @@
-"""A store in dictionaries, fed from batches as the real one is: rows, records, parameters apart from their nodes."""
+"""A store in dictionaries, fed from batches as the real one is: records, and parameters apart from their nodes."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ class MemoryStore:
             self.intents.pop(intent_id, None)
             if intent is not None:
                 self.intents[intent_id] = _kept(intent)
-        for key, print_, result in batch.keys:
-            assert key not in self.keys, f"{key} ran twice"
-            self.keys[key] = (Remembered(print_, result), wall)
+        for name, print_, result in batch.keys:
+            assert name not in self.keys, f"{name} ran twice"
+            self.keys[name] = (Remembered(print_, result), wall)
         self.newest_key_ms = max(self.newest_key_ms, batch.newest_key_ms)
         return self._expire(batch.expire_keys_before)
 

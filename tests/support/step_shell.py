@@ -3,8 +3,8 @@
     shell = StepShell()
     shell.call(InitStorage(storage_id="s", brg_name="g"))
 
-`turn` carries out what the desk wants once; `run` goes on until nothing moves. Doors answer `Done` at once unless a
-test gives them other answers, or lets them hang; commits are kept at once unless the test holds them.
+`turn` carries out what the desk wants once; `run` goes on until nothing moves. Doors answer `Done` at once unless
+a test gives them other answers, or lets them hang; commits are kept at once unless the test holds them.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ import msgspec
 
 from storage_protocol import codec
 from storage_protocol import commands as c
-from storage_protocol.codec import Reply
 from storage_protocol.commands import Command
 from storage_protocol.events import Event, decode_event
 from storage_protocol.limits import Limits
-from storage_service.desk.batch import Batch, Journal
+from storage_service.desk.batch import Journal
 from storage_service.desk.desk import Desk, Now
 from storage_service.desk.keyring import Keyring
 from storage_service.desk.messages import Ticket, open_message
@@ -59,14 +58,14 @@ class StepShell:
     def start(self) -> StepShell:
         """A life of the service: what the store has goes on."""
         store = self.store
-        self.replies: dict[tuple[bytes, Any], Reply] = {}
+        self.replies: dict[tuple[bytes, Any], Any] = {}
         self.messages: list[list[bytes]] = []
         self.events: list[Event] = []
         self.orders: list[tuple[int, str, Order]] = []
         self.hung: list[tuple[str, Order]] = []
         self.scripts: dict[str, RunScript] = {}
         self.cancels: list[str] = []
-        self.batch: Batch | None = None
+        self.batch: Any = None
         self.hold_commits = self.hold_look_ups = False
         self.door: Door = lambda order: Done()
         self.delay = 0
@@ -114,7 +113,7 @@ class StepShell:
     def take(self, parts: list[bytes]) -> None:
         self.desk.take([open_message(parts, self.limits)], self.now)
 
-    def call(self, command: Command, key: str | None = None, peer: bytes = b"p") -> Reply:
+    def call(self, command: Command, key: str | None = None, peer: bytes = b"p") -> Any:
         """One command, until nothing moves any more; it must have its reply then."""
         (id,) = self.send((command, key) if key else command, peer=peer)
         self.run()

@@ -20,7 +20,7 @@ from storage_protocol.limits import Limits
 from storage_protocol.times import to_wire
 from storage_service.rules import conversions, decide, facts, render
 from storage_service.rules.conversions import Policy
-from storage_service.rules.decision import Accepted, Intended, Intent, Moment, Waits
+from storage_service.rules.decision import Accepted, Intended, Moment, Waits
 from storage_service.rules.evolve import evolve
 from storage_service.rules.facts import Event
 from storage_service.rules.state import Acq, Conversion, Key, Places, Record, Run, State, Storage
@@ -35,7 +35,7 @@ class Outcome(Struct, frozen=True):
 
     types: list[str]
     reply: Any
-    intents: list[Intent]
+    intents: list[Any]
     events: list[Event]
 
     @property
@@ -68,7 +68,7 @@ class World:
         self._know(lambda: decide.needs(self.state, command))
         decision = decide.decide(self.state, command, self.moment(), self.limits)
         events: list[Event] = []
-        intents: list[Intent] = []
+        intents: list[Any] = []
         answers = list(results)
         while isinstance(decision, Intended):
             intents.append(decision.intent)

@@ -144,7 +144,7 @@ def test_what_is_no_arrow_of_an_acquisition_is_refused_and_changes_nothing(line:
     world = line.start()
     before = world.records()
     assert world.acq_state(ACQ) == line.state
-    assert line.command.CMD == line.trigger
+    assert line.trigger == line.command.CMD
     outcome = world.do(line.command)
     assert (outcome.code, outcome.types) == (line.code, [])
     assert outcome.reply.details["what"] == "acquisition"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,9 +16,10 @@ from tests.support.world import World
 
 ACQ = "root/g/r/a"
 Name = str | None
+Crowd = list[tuple[Name, bool]]
 
 
-def opened(*registered: Name, count: int = 0, **args: object) -> World:
+def opened(*registered: Name, count: int = 0, **args: Any) -> World:
     """A storage with these producers registered (None: without a name), and an acquisition of it."""
     world = World().init(producers_count=count).config().run()
     for name in registered:
@@ -247,10 +249,11 @@ teams = st.lists(st.sampled_from(["a", "b", "c", "d"]), unique=True, max_size=4)
 
 
 @given(required=teams, unnamed=st.integers(0, 2), count=st.integers(0, 6), crowd=crowds)
-def test_the_barrier_is_the_board(required: list[str], unnamed: int, count: int, crowd: list) -> None:
+def test_the_barrier_is_the_board(required: list[str], unnamed: int, count: int, crowd: Crowd) -> None:
     n = barrier.expected_marks(tuple(required), count, unnamed)
     assert n == max(count, len(required) + unnamed)
-    board, marks = Board(required, n), ()
+    board = Board(required, n)
+    marks: tuple[CountedMark, ...] = ()
     for name, ok in crowd:
         if n and board.full:
             break
@@ -269,7 +272,7 @@ def test_the_barrier_is_the_board(required: list[str], unnamed: int, count: int,
 @settings(max_examples=100)
 @given(required=teams, unnamed=st.integers(0, 2), count=st.integers(0, 5), crowd=crowds)
 def test_an_acquisition_is_finished_exactly_once(
-    required: list[str], unnamed: int, count: int, crowd: list
+    required: list[str], unnamed: int, count: int, crowd: Crowd
 ) -> None:
     world = opened(*required, *[None] * unnamed, count=count)
     n = max(count, len(required) + unnamed)

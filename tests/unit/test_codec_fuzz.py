@@ -68,7 +68,7 @@ def test_any_value_is_answered(value: Any) -> None:
     check(msgpack.packb(value))
 
 
-@given(st.fixed_dictionaries({}, optional={key: values for key in ("v", "id", "cmd", "args", "key", "x")}))
+@given(st.fixed_dictionaries({}, optional=dict.fromkeys(("v", "id", "cmd", "args", "key", "x"), values)))
 def test_any_envelope_is_answered(envelope: dict[str, Any]) -> None:
     check(msgpack.packb(envelope))
 
@@ -211,7 +211,7 @@ def test_the_fingerprint_fills_the_defaults_in_and_keeps_types_apart() -> None:
     prints = {fingerprint(c.NewRun(storage_id="s", run_name="r", params={"x": each})) for each in kinds}
     assert len(prints) == len(kinds)
     assert fingerprint(c.GetRun(run_id="x")) != fingerprint(c.GetNode(node_id="x"))
-    args = {"storage_id": "s", "acq_id": "a"}
+    args: dict[str, Any] = {"storage_id": "s", "acq_id": "a"}
     assert fingerprint(c.CloseAcq(**args)) != fingerprint(c.AbortAcq(**args))
 
 

@@ -8,8 +8,10 @@ import pytest
 
 from storage_protocol import commands as c
 from storage_protocol.commands import Command
+from storage_service.rules import conversions
 from storage_service.rules.conversions import Policy
 from storage_service.rules.lifecycle import CONVERSION
+from storage_service.rules.work import Ended
 from tests.support.arrows import Arrow, as_drawn, as_tested, names, open_pairs, places
 from tests.support.world import World
 
@@ -82,7 +84,8 @@ SUCCEEDED, CANCELLED = "conversion.succeeded", "conversion.cancelled"
 
 # fmt: off
 ARROWS = [
-    Arrow("absent", "ACQUISITION_FINISHED", "", absent, finish, ["acquisition.finished", QUEUED], "queued", [QUEUED]),
+    Arrow("absent", "ACQUISITION_FINISHED", "", absent, finish, ["acquisition.finished", QUEUED], "queued",
+          [QUEUED]),
 
     Arrow("queued", "START", "", queued, start, [STARTED], "running"),
     Arrow("queued", "cancel_conversion", "", queued, cancel, [CANCELLED], "cancelled"),
@@ -93,7 +96,8 @@ ARROWS = [
     Arrow("running", "ENDED", "succeeded", running, lambda w: w.end("exited", 0), [SUCCEEDED], "succeeded"),
     Arrow("running", "ENDED", "cancelled", running, lambda w: w.end("cancelled", -15, cancel="no need"),
           [CANCELLED], "cancelled"),
-    Arrow("running", "ENDED", "once more", running, lambda w: w.end("exited", 1, policy=TWICE), [QUEUED], "queued"),
+    Arrow("running", "ENDED", "once more", running, lambda w: w.end("exited", 1, policy=TWICE),
+          [QUEUED], "queued"),
     Arrow("running", "ENDED", "", running, lambda w: w.end("exited", 1), [FAILED], "failed"),
 
     Arrow("succeeded", "cancel_conversion", "", succeeded, cancel, [], "succeeded"),
@@ -149,7 +153,7 @@ def test_what_is_no_arrow_of_a_conversion_is_refused_and_changes_nothing(
     assert world.conversion_state() == state
     id = world.conversion().conversion_id if world.conversions() else "none"
     command = make(conversion_id=id)
-    assert command.CMD == trigger
+    assert trigger == command.CMD
     outcome = world.do(command)
     assert (outcome.code, outcome.types) == (code, [])
     assert outcome.reply.details["what"] == "conversion"
@@ -176,9 +180,6 @@ def test_the_result_of_an_earlier_attempt_is_not_taken_for_the_running_one() -> 
     retry(world)
     world.start()
     assert world.conversion().attempt == first.attempt + 1
-    from storage_service.rules import conversions
-    from storage_service.rules.work import Ended
-
     late = Ended(first.conversion_id, first.attempt, "exited", 0)
     assert conversions.ended(world.state, late, None, Policy(), world.moment()) == ()
 

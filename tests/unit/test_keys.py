@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -88,7 +89,7 @@ def looked_up(keyring: Keyring, key: str, found: Remembered | None = None) -> Ke
     return keyring
 
 
-def code(keyring: Keyring, key: str) -> str | None:
+def code(keyring: Keyring, key: str) -> Any:
     before = keyring.before(key, b"print")
     return before.code if isinstance(before, Refusal) else before
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from storage_protocol import commands as c
@@ -50,13 +52,13 @@ def code(world: World, command: Command) -> str:
 
 
 @pytest.mark.parametrize("mode", ["append", "remove"])
-def test_anothers_run_already_exists_where_it_would_be_created(mode: str) -> None:
+def test_anothers_run_already_exists_where_it_would_be_created(mode: Any) -> None:
     assert code(two(), c.NewRun(storage_id="t", run_name="r", mode=mode)) == "already_exists"
 
 
 @pytest.mark.parametrize("mode", ["append", "remove"])
 @pytest.mark.parametrize("name", ["a", "b"])
-def test_anothers_acquisition_already_exists_where_it_would_be_created(name: str, mode: str) -> None:
+def test_anothers_acquisition_already_exists_where_it_would_be_created(name: str, mode: Any) -> None:
     command = c.NewAcq(storage_id="t", run_name="r", acq_name=name, mode=mode)
     assert code(two(), command) == "already_exists"
 

@@ -68,7 +68,8 @@ ARROWS = [
     Arrow("ready", "inval_storage", "", ready, inval, [], "ready"),
     Arrow("ready", "deinit_storage", "", ready, deinit, [GONE], "absent"),
     Arrow("ready", "register_producer_storage", "", ready, register, [REGISTERED], "ready"),
-    Arrow("ready", "unregister_producer_storage", "", lambda: registered("ready"), unregister, [UNREGISTERED], "ready"),
+    Arrow("ready", "unregister_producer_storage", "", lambda: registered("ready"), unregister,
+          [UNREGISTERED], "ready"),
     Arrow("ready", "set_param_run_storage", "", ready_with_run, set_run, ["run.param_set"], "ready"),
 
     Arrow("configured", "init_storage", "same args", configured, init, [], "configured"),
@@ -85,14 +86,16 @@ ARROWS = [
     Arrow("acquiring", "init_storage", "same args", acquiring, init, [], "acquiring"),
     Arrow("acquiring", "config_storage", "", acquiring, config, [], "acquiring"),
     Arrow("acquiring", "inval_storage", "forced", acquiring, inval_forced, [ABORTED, INVALIDATED], "ready"),
-    Arrow("acquiring", "deinit_storage", "forced", acquiring, deinit_forced, [ABORTED, INVALIDATED, GONE], "absent"),
+    Arrow("acquiring", "deinit_storage", "forced", acquiring, deinit_forced,
+          [ABORTED, INVALIDATED, GONE], "absent"),
     Arrow("acquiring", "register_producer_storage", "", acquiring, register, [REGISTERED], "acquiring"),
     Arrow("acquiring", "unregister_producer_storage", "", lambda: registered("acquiring"), unregister,
           [UNREGISTERED], "acquiring"),
     Arrow("acquiring", "new_run_storage", "", acquiring, new_run, ["run.created"], "acquiring"),
     Arrow("acquiring", "set_param_run_storage", "", acquiring, set_run, ["run.param_set"], "acquiring"),
     Arrow("acquiring", "new_acq_storage", "", acquiring, new_acq, ["acquisition.started"], "acquiring"),
-    Arrow("acquiring", "LAST_ACQUISITION_ENDED", "", acquiring, ends_last, ["acquisition.finished"], "configured", []),
+    Arrow("acquiring", "LAST_ACQUISITION_ENDED", "", acquiring, ends_last, ["acquisition.finished"],
+          "configured", []),
 ]
 
 REFUSED = [
@@ -131,7 +134,7 @@ def test_what_is_no_arrow_of_a_storage_is_refused_and_changes_nothing(line: Refu
     world = line.start()
     before = world.records()
     assert world.storage_state() == line.state
-    assert line.command.CMD == line.trigger
+    assert line.trigger == line.command.CMD
     outcome = world.do(line.command)
     assert (outcome.code, outcome.types) == (line.code, [])
     assert outcome.reply.details["what"] == "storage"
