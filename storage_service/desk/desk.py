@@ -180,9 +180,10 @@ class Desk:
                 self._ledger.scopes.hold(ticket, scope_of(self.state, command))
             return None
         self._ledger.scopes.release(ticket)
-        decision = decide.decide(self.state, command, moment, self._ledger.limits)
-        self._ledger.residents.forget_transient()
-        return decision
+        try:
+            return decide.decide(self.state, command, moment, self._ledger.limits)
+        finally:
+            self._ledger.residents.forget_transient()
 
     def _accept(self, ticket: Ticket, decision: Accepted, moment: Moment) -> None:
         self._ledger.apply(decision.events, moment)

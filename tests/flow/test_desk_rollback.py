@@ -197,9 +197,8 @@ def test_the_end_of_an_attempt_that_was_lost_twice_is_decided_once(monkeypatch: 
     (id,) = shell.scripts
     shell.end(id)
     shell.roll_back().run()
-    shell.send(REGISTER)
-    shell.run()
-    shell.roll_back().run()
+    shell.wait(0.5).send(REGISTER)
+    shell.run().roll_back().run()
     shell.hold_commits = False
     monkeypatch.setattr("storage_service.desk.residents.MAX_RESIDENT", 0)
     shell.wait(2.0)

@@ -285,8 +285,8 @@ def new_acq(storage_id: str = "s", acq_name: str = "a", **args: Any) -> Command:
     return c.NewAcq(**{"storage_id": storage_id, "run_name": "r", "acq_name": acq_name, **args})
 
 
-def close(acq_id: str = ACQ, storage_id: str = "s") -> Command:
-    return c.CloseAcq(storage_id=storage_id, acq_id=acq_id)
+def close(acq_id: str = ACQ) -> Command:
+    return c.CloseAcq(storage_id="s", acq_id=acq_id)
 
 
 def set_acq(value: Any, acq_id: str = ACQ, storage_id: str = "s") -> Command:

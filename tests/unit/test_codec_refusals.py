@@ -1,4 +1,4 @@
-"""Every way in which a command frame is refused (SPEC 2), with the field to blame and the id that it is echoed by."""
+"""Every way in which a command frame is refused (SPEC 2), with the field to blame and its id echoed."""
 
 from __future__ import annotations
 
