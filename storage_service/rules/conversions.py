@@ -135,8 +135,9 @@ def ended(
 
     `cancel_reason` is None unless a client asked for it to be cancelled.
     """
-    found = state.conversion(result.conversion_id)
-    if found is None or found.state != "running" or found.attempt != result.attempt:
+    # A running one is always in memory: what is not there has ended.
+    found = state.records.get(("conversion", result.conversion_id))
+    if not isinstance(found, Conversion) or found.state != "running" or found.attempt != result.attempt:
         return ()
     told = replace(found, exit_code=result.exit_code, progress=result.progress, reason=result.reason)
     over = replace(told, state="failed", ended_at=now.time)
