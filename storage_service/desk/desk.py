@@ -94,8 +94,8 @@ class Desk:
         """Decide what can be decided at once; the rest of the message waits."""
         done = 0
         if self._ledger.transactions.is_full():
-            self._overloaded(tickets, "too much waits to be written")
-            return
+            self._overloaded([each for each in tickets if each.request.mutating], "too much waits to be written")
+            tickets = [each for each in tickets if not each.request.mutating]
         if not self._ledger.peers.waits(message.peer):
             for ticket in tickets:
                 if not self._attempt(ticket, moment):
@@ -117,6 +117,7 @@ class Desk:
     def _overloaded(self, tickets: list[Ticket], why: str) -> None:
         refusal = errors.overloaded(RETRY_AFTER_S, f"Nothing was changed: {why}. Try again in a second.")
         for ticket in tickets:
+            self._ledger.scopes.release(ticket)
             self._ledger.replies.frame(
                 ticket.message, ticket.index, codec.encode_refusal(ticket.request.id, refusal)
             )
@@ -288,7 +289,8 @@ class Desk:
         self._go_on(moment)
 
     def _refuse(self, ticket: Ticket, refusal: Refusal) -> None:
-        """Say no."""
+        """Say no; whatever was held for the command is free."""
+        self._ledger.scopes.release(ticket)
         if ticket.request.key is not None:
             self.keyring.done(ticket.request.key)
         self._ledger.replies.when_durable(ticket, refusal)

@@ -149,7 +149,7 @@ def ended(
     may_run = acq is not None and acq.uid == found.uid and acq.state == "finished"
     if result.how == "interrupted":
         interruptions = found.interruptions + 1
-        if interruptions > policy.max_interruptions:
+        if interruptions >= policy.max_interruptions:
             return (_told(facts.ConversionFailed(replace(over, reason="interrupted")), found),)
         if not may_run:
             # Its acquisition was opened again meanwhile: nothing of it is to run then, so nothing of it waits.

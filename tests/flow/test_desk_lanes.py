@@ -243,3 +243,17 @@ def test_what_a_look_up_found_is_no_news_when_it_was_changed_and_forgotten_meanw
     shell.run()
     for key, record in shell.desk.state.records.items():
         assert record == shell.store.record(key)
+
+
+def test_a_command_that_was_refused_while_it_was_looked_up_holds_nobody() -> None:
+    shell = with_acq().must(new_acq(acq_name="b"), close())
+    shell.hold_look_ups = True
+    removal = shell.send((new_run(mode="remove"), "k"))
+    shell.run().tell_look_ups()
+    shell.run()
+    other = shell.send((init("t"), "k"), peer=b"q")
+    shell.hold_look_ups = False
+    shell.run()
+    assert [shell.told(removal), shell.told(other, b"q")] in ([["conflict"], ["ok"]], [["wrong_state"], ["ok"]])
+    assert shell.call(set_acq(1, "root/g/r/b"), peer=b"o").ok
+    shell.sound()

@@ -78,7 +78,7 @@ def test_what_was_refused_as_too_much_holds_nobody(monkeypatch: pytest.MonkeyPat
     assert shell.call(new_acq()).error.code == "unavailable"
     shell.door = lambda order: Done()
     monkeypatch.setattr("storage_service.desk.desk.MAX_WAITING", 1)
-    refused = shell.send((new_acq(), "k"), REGISTER)
+    refused = shell.send(new_acq(), REGISTER)
     shell.run()
     assert shell.told(refused) == ["overloaded", "overloaded"]
     assert shell.call(new_acq(), peer=b"q").ok

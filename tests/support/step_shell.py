@@ -32,12 +32,15 @@ from .memory_store import MemoryStore
 
 START = 1_700_000_000.0
 PLACES = Places({"file:///": "/data"})
-Door = Callable[[Order], Result | None]
+
+
+def _done(order: Order) -> Result | None:
+    return Done()
 
 
 class StepShell:
     """
-    door            what an order comes to; None: it hangs until `release`
+    door            what an order comes to (`Done`); None: it hangs until `release`
     delay           turns that an order takes
     scripts         scripts that were started and are not over, by conversion id
     hold_commits    a batch that is cut stays out until `commit` or `roll_back`
@@ -51,8 +54,7 @@ class StepShell:
         self.store = MemoryStore(PLACES)
         self.wall, self.mono = START, 0.0
         self._ids, self._fresh = itertools.count(1), itertools.count(1)
-        self.defects: list[Exception] = []
-        self.started: list[RunScript] = []
+        self.defects, self.started = list[Exception](), list[RunScript]()
         self.start()
 
     def start(self) -> StepShell:
@@ -61,16 +63,14 @@ class StepShell:
         self.replies: dict[tuple[bytes, Any], Any] = {}
         self.messages: list[list[bytes]] = []
         self.events: list[Event] = []
-        self.orders: list[tuple[int, str, Order]] = []
-        self.hung: list[tuple[str, Order]] = []
+        self.orders, self.hung = list[tuple[int, str, Order]](), list[tuple[str, Order]]()
         self.scripts: dict[str, RunScript] = {}
         self.cancels: list[str] = []
         self.batch: Any = None
         self.hold_commits = self.hold_look_ups = False
-        self.door: Door = lambda order: Done()
+        self.door: Callable[[Order], Result | None] = _done
         self.delay = 0
-        self._look_ups: list[tuple[Key, Any]] = []
-        self._queries: list[tuple[Ticket, Command]] = []
+        self._look_ups, self._queries = list[tuple[Key, Any]](), list[tuple[Ticket, Command]]()
         self.desk = Desk(
             places=PLACES,
             limits=self.limits,
@@ -91,7 +91,6 @@ class StepShell:
         return self
 
     def restart(self) -> StepShell:
-        """The service is killed, and started again."""
         return self.start().run()
 
     @property
@@ -208,20 +207,18 @@ class StepShell:
     def commit(self) -> StepShell:
         """What is out is durable."""
         batch, self.batch = self.batch, None
-        assert batch is not None, "no batch is out"
         self.desk.committed(batch, self.now, self.store.commit(batch, self.wall))
         return self
 
-    def roll_back(self, why: str = "the disk is full") -> StepShell:
+    def roll_back(self) -> StepShell:
         """What is out is lost, for certain."""
         batch, self.batch = self.batch, None
-        assert batch is not None, "no batch is out"
-        self.desk.rolled_back(batch, why, self.now)
+        self.desk.rolled_back(batch, "the disk is full", self.now)
         return self
 
     def release(self, result: Result | None = None) -> StepShell:
         """What hangs comes to an end, and what comes after does not hang."""
-        self.door = lambda order: Done()
+        self.door = _done
         hung, self.hung = self.hung, []
         for work_id, _ in hung:
             self.desk.outcome(work_id, result or Done(), self.now)
