@@ -34,6 +34,9 @@ from .rows import (
 # Rows of one statement. Larger ones gain nothing more; all sizes between would fill the statement cache.
 _CHUNKS = (64, 8, 1)
 EXPIRE_AT_ONCE = 1000
+# The time of the newest key is stored a second ahead, so that it is written once a second and not in every commit:
+# after a restart the keys of that second are looked up, which is always right.
+KEY_AHEAD_MS = 1000
 BUSY_MS = 5000
 
 
@@ -118,7 +121,8 @@ class SqliteWriter:
             self._db.execute("COMMIT")
         except apsw.Error as error:
             raise UnknownOutcomeError(str(error)) from error
-        self._newest_key_ms = max(self._newest_key_ms, batch.newest_key_ms)
+        if batch.newest_key_ms > self._newest_key_ms:
+            self._newest_key_ms = batch.newest_key_ms + KEY_AHEAD_MS
         self._forgotten_ms = max(self._forgotten_ms, committed.forgotten_ms)
         return committed
 
@@ -155,7 +159,7 @@ class SqliteWriter:
         rows = [(key, fingerprint, wall, result) for key, fingerprint, result in batch.keys]
         self._insert("INSERT INTO keys (key, fingerprint, at, result) VALUES ", rows)
         if batch.newest_key_ms > self._newest_key_ms:
-            self._set_meta("newest_key_ms", batch.newest_key_ms)
+            self._set_meta("newest_key_ms", batch.newest_key_ms + KEY_AHEAD_MS)
         if batch.expire_keys_before is None:
             return Committed()
         gone = self._db.execute(
