@@ -31,12 +31,12 @@ class Attempts:
 
     def pump(self, moment: Moment) -> None:
         """Claim attempts for the conversions that may start; they start when the claim is durable."""
-        while (conversion := self.queue.ready(self._ledger.state, moment.wall, self._is_going)) is not None:
+        while (conversion := self.queue.ready(self._ledger.state, moment.mono, self._is_going)) is not None:
             self._ledger.apply((conversions.start(conversion, moment),), moment)
-        wake = self.queue.next_wall(moment.wall)
+        wake = self.queue.next_wake(moment.mono)
         if wake is not None and wake != self._wake_at:
             self._wake_at = wake
-            self._ledger.timers.at(moment.mono + (wake - moment.wall), lambda: None)
+            self._ledger.timers.at(wake, lambda: None)
 
     def durable(self, conversion: Conversion) -> None:
         """A conversion's record is on the disk: if it is a claim, the script starts."""
@@ -62,7 +62,7 @@ class Attempts:
         self.queue = ConversionQueue(self.queue.most)
         for record in list(self._ledger.state.records.values()):
             if isinstance(record, Conversion):
-                self.queue.note(record)
+                self.queue.note(record, moment)
         for result in self._results.values():
             self._ledger.timers.at(moment.mono + AGAIN_S, partial(self._again.append, result))
 

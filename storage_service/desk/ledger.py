@@ -48,7 +48,7 @@ class Ledger:
         self.limits = limits
         self.keyring = keyring
         self.fresh = fresh
-        self.follow: Callable[[Event], None] = lambda event: None
+        self.follow: Callable[[Event, Moment], None] = lambda event, moment: None
         self.out = Out()
         self.timers = Timers()
         self.scopes = Scopes()
@@ -70,7 +70,7 @@ class Ledger:
         """Make events true, in the open batch."""
         for event in events:
             self.batch.apply(event, moment.time)
-            self.follow(event)
+            self.follow(event, moment)
 
     def answer(self, answer: Answer) -> bytes:
         """The result of a reply, from the state as it is now."""

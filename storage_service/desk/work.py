@@ -92,14 +92,14 @@ class Work:
                 cancel = CancelIntent(conversion.conversion_id, "removed")
                 self.intended(StoredIntent(self._ledger.fresh(), cancel), None)
 
-    def follow(self, event: Event) -> None:
+    def follow(self, event: Event, moment: Moment) -> None:
         """An event became true: what follows from it outside."""
         fact = event.fact
         if isinstance(fact, facts.AcqParamSet | facts.ProducerFinished):  # by far the most
             return
         conversion = getattr(fact, "conversion", None)
         if isinstance(conversion, Conversion):
-            self.attempts.queue.note(conversion)
+            self.attempts.queue.note(conversion, moment)
         elif isinstance(fact, facts.RunParamSet) and fact.run_id not in self._markers:
             self.intended(StoredIntent(self._ledger.fresh(), MarkerIntent(fact.run_id)), None)
         elif isinstance(fact, facts.RunRemoved) and fact.run_id in self._markers:

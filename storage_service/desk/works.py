@@ -11,6 +11,8 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from ..rules import render
+from ..rules.conversions import MAX_BACKOFF_S
+from ..rules.decision import Moment
 from ..rules.state import Acq, Conversion, Places, Run, State
 from ..rules.work import ACQ_MARKER, RUN_MARKER, RunScript, WriteMarker
 
@@ -18,33 +20,42 @@ MARKER_DELAY_S = 1.0
 
 
 class ConversionQueue:
-    """Which conversions wait and which run, in memory: the state says the same."""
+    """Which conversions wait and which run, in memory: the state says the same.
+
+    The state tells in seconds since 1970 when a further attempt may start, so that it outlives a restart. That
+    clock may jump; what is waited for here is the time that was left when the wait became known.
+    """
 
     def __init__(self, max_parallel: int) -> None:
         self.most = max_parallel
-        self.queued: dict[str, float] = {}
+        self.queued: dict[str, None] = {}
         self.running: set[str] = set()
+        self._waits: dict[str, float] = {}
 
-    def note(self, conversion: Conversion) -> None:
+    def note(self, conversion: Conversion, moment: Moment) -> None:
         """Follow a conversion's record, decided or loaded."""
         id = conversion.conversion_id
         self.queued.pop(id, None)
+        self._waits.pop(id, None)
         self.running.discard(id)
         if conversion.state == "queued":
-            self.queued[id] = conversion.not_before
+            self.queued[id] = None
+            left = min(conversion.not_before - moment.wall, MAX_BACKOFF_S)
+            if left > 0:
+                self._waits[id] = moment.mono + left
         elif conversion.state == "running":
             self.running.add(id)
 
-    def ready(self, state: State, wall: float, is_going: Callable[[str], bool]) -> Conversion | None:
+    def ready(self, state: State, mono: float, is_going: Callable[[str], bool]) -> Conversion | None:
         """The next one that may start: its acquisition is sealed and stays, its wait is over, there is a place.
 
         `is_going` says whether an acquisition, by id, is about to be removed.
         """
         if len(self.running) >= self.most:
             return None
-        for id, not_before in self.queued.items():
+        for id in self.queued:
             conversion = state.conversion(id)
-            if conversion is None or not_before > wall:
+            if conversion is None or self._waits.get(id, 0.0) > mono:
                 continue
             acq = state.acq(conversion.acq_id)
             if acq is None or acq.uid != conversion.uid or not acq.sealed or acq.state != "finished":
@@ -53,9 +64,9 @@ class ConversionQueue:
                 return conversion
         return None
 
-    def next_wall(self, wall: float) -> float | None:
-        """When the next wait is over, in seconds since 1970."""
-        return min((when for when in self.queued.values() if when > wall), default=None)
+    def next_wake(self, mono: float) -> float | None:
+        """When the next wait is over, on the monotonic clock."""
+        return min((when for when in self._waits.values() if when > mono), default=None)
 
 
 def seal_order(acq: Acq, places: Places) -> WriteMarker:
