@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -18,6 +19,10 @@ def watch(
     after_seq: Annotated[
         int | None, Parameter(validator=Number(gte=0), help="Begin with the history after this seq.")
     ] = None,
+    cursor: Annotated[
+        Path | None,
+        Parameter(help="Go on after what this file says was shown before, and keep it so; made if there is none."),
+    ] = None,
     count: Annotated[int | None, Parameter(validator=Number(gte=1), help="End after so many events.")] = None,
     json: Annotated[bool, Parameter(negative=(), help="One JSON document a line.")] = False,
     endpoint: Endpoint = DEFAULT_ENDPOINT,
@@ -32,11 +37,12 @@ def watch(
 
     async def use(client: StorageClient) -> int:
         shown = 0
-        async with client.events(*topics, after_seq=after_seq) as events:
+        async with client.events(*topics, after_seq=after_seq, cursor_file=cursor) as events:
             async for event in events:
                 say(msgspec.json.encode(event).decode() if json else event_line(event))
                 shown += 1
                 if shown == count:
+                    await events.done()
                     break
         return 0
 

@@ -21,21 +21,21 @@ def migrations() -> list[tuple[int, str]]:
     return sorted(found)
 
 
-def migrate(connection: apsw.Connection, where: str) -> int:
-    """Bring a database to the newest version, which is returned.
-
-    Raises StoreError when it was written by a newer version of the service: it is left as it is.
-    """
-    steps = migrations()
-    newest = steps[-1][0]
-    version = int(connection.pragma("user_version"))
+def refuse_newer(connection: apsw.Connection, where: str) -> int:
+    """The version that a database has. Raises StoreError when it was written by a newer version of the service."""
+    version, newest = int(connection.pragma("user_version")), migrations()[-1][0]
     if version > newest:
         raise StoreError(
             f"The database {where} has version {version}, from a newer service; this one knows up to {newest}."
         )
-    for number, sql in steps:
+    return version
+
+
+def migrate(connection: apsw.Connection, where: str) -> None:
+    """Bring a database to the newest version. Raises StoreError as `refuse_newer` does."""
+    version = refuse_newer(connection, where)
+    for number, sql in migrations():
         if number > version:
             with connection:
                 connection.execute(sql)
                 connection.pragma("user_version", number)
-    return newest

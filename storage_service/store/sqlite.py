@@ -19,7 +19,7 @@ from ..desk.batch import Batch
 from ..desk.keyring import Remembered
 from ..rules.state import Acq, Conversion, Counter, Group, Key, Node, Run, Storage
 from .interface import Committed, NotWrittenError, Snapshot, StoreError, UnknownOutcomeError
-from .migrate import migrate
+from .migrate import migrate, refuse_newer
 from .rows import (
     decode_conversion,
     decode_intent,
@@ -49,16 +49,30 @@ class SqliteWriter:
     def __init__(self, database: Path) -> None:
         try:
             self._db = apsw.Connection(str(database))
-            self._db.set_busy_timeout(BUSY_MS)
-            mode = self._db.pragma("journal_mode", "wal")
-            self._db.pragma("synchronous", "full")
-            self._db.pragma("foreign_keys", True)
-            self._db.pragma("temp_store", "memory")
-            if mode != "wal" or self._db.pragma("synchronous") != 2:
-                raise StoreError(f"The database {database} does not keep WAL and synchronous=FULL; it has {mode}.")
-            migrate(self._db, str(database))
         except apsw.Error as error:
             raise StoreError(f"The database {database} cannot be opened: {error}.") from None
+        try:
+            self._set_up(database)
+        except apsw.Error as error:
+            self._db.close()
+            raise StoreError(f"The database {database} cannot be opened: {error}.") from None
+        except StoreError:
+            self._db.close()
+            raise
+
+    def _set_up(self, database: Path) -> None:
+        self._db.set_busy_timeout(BUSY_MS)
+        # Looked at before anything is written, and nothing is at the close: the database of a newer service stays.
+        self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        refuse_newer(self._db, str(database))
+        self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+        mode = self._db.pragma("journal_mode", "wal")
+        self._db.pragma("synchronous", "full")
+        self._db.pragma("foreign_keys", True)
+        self._db.pragma("temp_store", "memory")
+        if mode != "wal" or self._db.pragma("synchronous") != 2:
+            raise StoreError(f"The database {database} does not keep WAL and synchronous=FULL; it has {mode}.")
+        migrate(self._db, str(database))
         self._newest_key_ms = int(self._meta("newest_key_ms", "0"))
         self._forgotten_ms = int(self._meta("forgotten_ms", "0"))
         self.journal_id = self._meta("journal_id", str(uuid4()))
