@@ -4,34 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from storage_protocol import commands as c
-from tests.support.lives import Clients, Step, life
-from tests.support.step_shell import init
+from tests.support.lives import life, lived
 
 SEEDS = range(60)
 STEPS = 120
-
-
-def lived(steps: list[Step]) -> None:
-    """Live it, and look whether it holds together. The shell itself looks at every step: see `StepShell`."""
-    clients = Clients()
-    shell = clients.shell
-    shell.must(init(), c.ConfigStorage(storage_id="s"), c.NewRun(storage_id="s", run_name="r"))
-    shell.hold_commits = True
-    for step in steps:
-        clients.step(step)
-    clients.settle().sound()
-    assert [waiting for waiting in clients.waiting if waiting not in shell.replies] == []
-    assert (shell.store.intents, shell.desk.is_quiet()) == ({}, True)
-    for key, record in shell.desk.state.records.items():
-        assert record == shell.store.record(key)
-    for (table, _), record in shell.store.records.items():
-        if table == "conversion":
-            assert not record.active
-        if table == "node" and hasattr(record, "sealed"):
-            assert record.sealed == (record.state != "open")
-    shell.restart()
-    assert shell.types() == []
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -9,8 +9,11 @@ from typing import Any
 from storage_protocol import commands as c
 from storage_protocol.commands import Command
 from storage_service.rules.conversions import Policy
+from storage_service.rules.state import Acq, Conversion
 from storage_service.rules.work import Done, Failed, MakeFolder, Order, Result, Taken
 
+from .memory_store import MemoryStore
+from .sqlite_store import SqliteStore
 from .step_shell import StepShell, init
 
 AWAY = Failed("unavailable", "The mount point is not there.", {"reason": "mount"})
@@ -108,8 +111,9 @@ def door(how: str) -> Callable[[Order], Result | None]:
 class Clients:
     """What clients sent with which key, and who waits for a reply."""
 
-    def __init__(self) -> None:
-        self.shell = StepShell(policy=Policy(max_attempts=2, backoff_s=1.0, max_interruptions=3))
+    def __init__(self, store: MemoryStore | SqliteStore | None = None) -> None:
+        policy = Policy(max_attempts=2, backoff_s=1.0, max_interruptions=3)
+        self.shell = StepShell(policy=policy, store=store)
         self.keyed: list[tuple[Command, str]] = []
         self.waiting: list[tuple[bytes, int]] = []
 
@@ -163,3 +167,27 @@ class Clients:
                 shell.end(id)
             shell.wait(70.0)
         return shell
+
+
+def lived(steps: list[Step], store: MemoryStore | SqliteStore | None = None) -> StepShell:
+    """Live it, and look whether it holds together. The shell itself looks at every step: see `StepShell`."""
+    clients = Clients(store)
+    shell = clients.shell
+    shell.must(init(), c.ConfigStorage(storage_id="s"), c.NewRun(storage_id="s", run_name="r"))
+    shell.hold_commits = True
+    for step in steps:
+        clients.step(step)
+    clients.settle().sound()
+    assert [waiting for waiting in clients.waiting if waiting not in shell.replies] == []
+    assert (shell.store.intents, shell.desk.is_quiet()) == ({}, True)
+    there = shell.store.everything()
+    for key, record in shell.desk.state.records.items():
+        assert record == there.get(key)
+    for record in there.values():
+        if isinstance(record, Conversion):
+            assert not record.active
+        if isinstance(record, Acq):
+            assert record.sealed == (record.state != "open")
+    shell.restart()
+    assert shell.types() == []
+    return shell

@@ -15,13 +15,14 @@ from storage_protocol.errors import Refusal, not_found
 from storage_protocol.keys import uuid7_ms
 from storage_service.desk.batch import Batch, JournalRow, StoredIntent
 from storage_service.desk.keyring import Remembered
-from storage_service.rules import facts, render
-from storage_service.rules.evolve import evolve
-from storage_service.rules.facts import Event
-from storage_service.rules.state import Acq, Conversion, Key, Places, Record, Run, State, Storage
+from storage_service.rules import render
+from storage_service.rules.state import Acq, Conversion, Key, Places, Record, Run, Storage
+from storage_service.store.interface import Committed
+from storage_service.store.sqlite import EXPIRE_AT_ONCE
+
+from .fold import folded
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode_fact = msgspec.msgpack.Decoder(facts.AnyFact).decode
 
 
 def _kept(record: Any) -> Any:
@@ -41,8 +42,13 @@ class MemoryStore:
         self.forgotten_ms = 0
         self.commits = 0
 
-    def commit(self, batch: Batch, wall: float) -> int:
-        """Keep a batch; the time of the newest UUIDv7 key that was forgotten by it, in ms."""
+    def close(self) -> None:
+        """There is nothing to close."""
+
+    def reopen(self) -> None:
+        """A restart: dictionaries lose nothing."""
+
+    def commit(self, batch: Batch, wall: float) -> Committed:
         self.commits += 1
         self.journal += batch.rows
         for id in batch.wiped:
@@ -66,13 +72,14 @@ class MemoryStore:
         self.newest_key_ms = max(self.newest_key_ms, batch.newest_key_ms)
         return self._expire(batch.expire_keys_before)
 
-    def _expire(self, before: float | None) -> int:
-        gone = [key for key, (_, at) in self.keys.items() if before is not None and at < before]
+    def _expire(self, before: float | None) -> Committed:
+        oldest = list(self.keys.items())[:EXPIRE_AT_ONCE]
+        gone = [key for key, (_, at) in oldest if before is not None and at < before]
         for key in gone:
             del self.keys[key]
         newest = max((uuid7_ms(key) or 0 for key in gone), default=0)
         self.forgotten_ms = max(self.forgotten_ms, newest)
-        return newest
+        return Committed(len(gone), newest)
 
     # What a start-up loads, what the desk looks up
 
@@ -156,43 +163,4 @@ class MemoryStore:
 
     def folded(self) -> dict[Key, Record]:
         """What the journal alone says that there is."""
-        state = State(self.places)
-        state.complete, state.records = _All(), _Absent()
-        for row in self.journal:
-            body = msgspec.msgpack.decode(row.body)
-            fact = _decode_fact(row.fact) if row.fact is not None else _rebuilt(body)
-            puts = evolve(state, Event(fact, body["storage_id"], body["subject"]), body["time"])
-            state.records.update(puts)
-            if isinstance(fact, facts.StorageDeinitialized):
-                state.records.pop(("storage", body["subject"]))
-        return {key: record for key, record in state.records.items() if record is not None}
-
-
-class _All(set[str]):
-    """Nothing is left out."""
-
-    def __contains__(self, each: object) -> bool:
-        return True
-
-
-class _Absent(dict[Key, Any]):
-    """What is not there is known to be absent."""
-
-    def __missing__(self, key: Key) -> None:
-        return None
-
-
-def _rebuilt(body: dict[str, Any]) -> facts.AnyFact:
-    """A fact that its public event tells whole."""
-    subject, data = body["subject"], body["data"]
-    match body["type"]:
-        case "acquisition.param_set":
-            return facts.AcqParamSet(subject, data["param"], data["value"])
-        case "run.param_set":
-            return facts.RunParamSet(subject, data["param"], data["value"])
-        case "acquisition.producer_finished":
-            return facts.ProducerFinished(subject, data["producer"], data["ok"], data["summary"])
-        case "acquisition.sealed":
-            return facts.AcqSealed(subject)
-        case other:
-            raise AssertionError(f"the journal has {other} without its fact")
+        return folded(self.journal, self.places)

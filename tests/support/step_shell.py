@@ -27,8 +27,10 @@ from storage_service.desk.messages import Ticket, open_message
 from storage_service.rules.conversions import Policy
 from storage_service.rules.state import Key, Places
 from storage_service.rules.work import Done, Ended, Order, Result, RunScript
+from storage_service.store.interface import NotWrittenError
 
 from .memory_store import MemoryStore
+from .sqlite_store import SqliteStore
 
 START = 1_700_000_000.0
 PLACES = Places({"file:///": "/data"})
@@ -48,10 +50,15 @@ class StepShell:
     """
 
     def __init__(
-        self, *, policy: Policy | None = None, max_parallel: int = 2, limits: Limits | None = None
+        self,
+        *,
+        policy: Policy | None = None,
+        max_parallel: int = 2,
+        limits: Limits | None = None,
+        store: MemoryStore | SqliteStore | None = None,
     ) -> None:
         self.policy, self.max_parallel, self.limits = policy or Policy(), max_parallel, limits or Limits()
-        self.store = MemoryStore(PLACES)
+        self.store = store or MemoryStore(PLACES)
         self.wall, self.mono = START, 0.0
         self._ids, self._fresh = itertools.count(1), itertools.count(1)
         self.defects, self.started = list[Exception](), list[RunScript]()
@@ -60,6 +67,7 @@ class StepShell:
     def start(self) -> StepShell:
         """A life of the service: what the store has goes on."""
         store = self.store
+        store.reopen()
         self.replies: dict[tuple[bytes, Any], Any] = {}
         self.messages: list[list[bytes]] = []
         self.events: list[Event] = []
@@ -205,9 +213,16 @@ class StepShell:
         self.desk.looked_up(self.take_look_ups(), self.now)
 
     def commit(self) -> StepShell:
-        """What is out is durable."""
+        """What is out is durable, or the store cannot write it: then it is lost, for certain."""
         batch, self.batch = self.batch, None
-        self.desk.committed(batch, self.now, self.store.commit(batch, self.wall))
+        try:
+            done = self.store.commit(batch, self.wall)
+        except NotWrittenError as error:
+            self.desk.rolled_back(batch, str(error), self.now)
+            return self
+        self.desk.committed(batch, self.now, done.forgotten_ms)
+        if done.forgotten:
+            self.desk.expire_again()
         return self
 
     def roll_back(self) -> StepShell:
@@ -258,6 +273,7 @@ class StepShell:
             body = msgspec.msgpack.decode(row.body)
             assert (body["seq"], body["prev_seq"]) == (row.seq, before.get(row.topic, 0))
             before[row.topic] = row.seq
+        assert self.store.topics() == before
         assert self.store.folded() == self.store.everything()
 
 

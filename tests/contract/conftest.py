@@ -1,0 +1,27 @@
+"""The two stores that the desk is driven with: what one of them promises, the other must keep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.memory_store import MemoryStore
+from tests.support.sqlite_store import SqliteStore
+from tests.support.step_shell import PLACES
+
+
+@pytest.fixture
+def sqlite_store(tmp_path: Path) -> Iterator[SqliteStore]:
+    store = SqliteStore(tmp_path, PLACES)
+    yield store
+    store.close()
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest) -> MemoryStore | SqliteStore:
+    if request.param == "memory":
+        return MemoryStore(PLACES)
+    found: SqliteStore = request.getfixturevalue("sqlite_store")
+    return found

@@ -1,0 +1,122 @@
+"""Idempotency keys on each store: what is remembered, and how it is forgotten (SPEC 5)."""
+
+from __future__ import annotations
+
+import pytest
+
+from storage_protocol import commands as c
+from storage_protocol.keys import uuid7
+from storage_service.desk.batch import Batch, Journal
+from storage_service.desk.keyring import Remembered
+from storage_service.rules.state import State
+from tests.support.memory_store import MemoryStore
+from tests.support.sqlite_store import SqliteStore
+from tests.support.step_shell import PLACES, START, StepShell, init
+
+Store = MemoryStore | SqliteStore
+MS = int(START * 1000)
+DAY = 86_400.0
+REGISTER = c.RegisterProducer(storage_id="s")
+
+
+def uuid(ms: int) -> str:
+    return uuid7(ms, bytes(10))
+
+
+def batch(*keys: str, expire_before: float | None = None, newest_ms: int = 0) -> Batch:
+    """A batch that remembers these keys, or forgets, and nothing else."""
+    made = Batch(1, State(PLACES), Journal())
+    made.keys += [(key, key.encode()[:16], f"reply to {key}".encode()) for key in keys]
+    made.expire_keys_before, made.newest_key_ms = expire_before, newest_ms
+    return made
+
+
+def found(store: Store, *keys: str) -> list[bool]:
+    return [remembered is not None for _, remembered in store.look_up(("key", key) for key in keys)]
+
+
+def test_what_is_remembered_is_found_after_a_restart(store: Store) -> None:
+    keys = ["plain", uuid(MS), "µ" * 64, *(f"key {n}" for n in range(200))]
+    store.commit(batch(*keys), START)
+    for _ in range(2):
+        expected = [(("key", key), Remembered(key.encode()[:16], f"reply to {key}".encode())) for key in keys]
+        assert store.look_up(("key", key) for key in keys) == expected
+        assert found(store, "another", "", "PLAIN") == [False] * 3
+        store.reopen()
+
+
+def test_old_keys_go_a_thousand_at_a_time_and_younger_ones_stay(store: Store) -> None:
+    # The times of the keys themselves are no order: the newest is in the first thousand.
+    old = [uuid(MS - 7 * n) if n % 2 else f"old {n}" for n in range(2500)]
+    old[500] = uuid(MS + 40)
+    young = [uuid(MS - 90_000), uuid(MS + 90_000), "young"]
+    store.commit(batch(*old), START)
+    store.commit(batch(*young), START + 10.0)
+    told = [store.commit(batch(expire_before=START + 5.0), START + 20.0) for _ in range(4)]
+    assert [each.forgotten for each in told] == [1000, 1000, 500, 0]
+    assert [each.forgotten_ms for each in told] == [MS + 40, MS - 7 * 1001, MS - 7 * 2001, 0]
+    for _ in range(3):
+        assert store.forgotten_ms == MS + 40
+        assert not any(found(store, *old))
+        assert all(found(store, *young))
+        store.reopen()
+    assert store.commit(batch(expire_before=START + 10.1), START + 20.0).forgotten == 3
+    store.reopen()
+    assert store.forgotten_ms == MS + 90_000
+
+
+def test_a_key_of_the_moment_itself_stays(store: Store) -> None:
+    store.commit(batch("key"), START)
+    assert store.commit(batch(expire_before=START), START).forgotten == 0
+    assert found(store, "key") == [True]
+
+
+def test_forgetting_plain_keys_moves_no_time(store: Store) -> None:
+    store.commit(batch("plain"), START)
+    assert store.commit(batch(expire_before=START + 1), START).forgotten == 1
+    store.reopen()
+    assert (store.forgotten_ms, found(store, "plain")) == (0, [False])
+
+
+def test_what_is_forgotten_can_be_remembered_again(store: Store) -> None:
+    store.commit(batch("plain"), START)
+    store.commit(batch(expire_before=START + 1), START)
+    store.commit(batch("plain"), START + 2)
+    assert found(store, "plain") == [True]
+
+
+def test_the_newest_key_is_never_told_older_than_it_is(store: Store) -> None:
+    newest = 0
+    for ms in (MS, MS + 1, MS + 999, MS + 1000, MS + 1001, MS + 5, MS + 70_000):
+        newest = max(newest, ms)
+        store.commit(batch(f"{uuid(ms)}", newest_ms=newest), START)
+        assert newest <= store.newest_key_ms <= newest + 1000
+        store.reopen()
+        assert newest <= store.newest_key_ms <= newest + 1000
+
+
+def test_the_newest_key_of_many_lives_of_one_second_is_not_carried_on_and_on(store: Store) -> None:
+    for n in range(20):
+        store.commit(batch(uuid(MS + n), newest_ms=MS + n), START)
+        store.reopen()
+    assert MS + 19 <= store.newest_key_ms <= MS + 1000
+
+
+@pytest.mark.parametrize("restarts", [0, 1, 2])
+def test_a_forgotten_uuid_is_refused_and_a_forgotten_plain_key_runs_again(store: Store, restarts: int) -> None:
+    shell = StepShell(store=store).must(init())
+    keys = [uuid(MS + n) if n % 2 else f"plain {n}" for n in range(2500)]
+    for start in range(0, len(keys), 500):
+        shell.send(*[(REGISTER, key) for key in keys[start : start + 500]])
+        shell.run()
+    assert all(found(store, *keys))
+    # The bites come one after another, a minute is not waited between them.
+    shell.wall += 7 * DAY
+    shell.wait(61.0)
+    assert (any(found(store, *keys)), store.forgotten_ms) == (False, MS + 2499)
+    for _ in range(restarts):
+        shell.restart()
+    refused, ran = shell.call(REGISTER, keys[1]), shell.call(REGISTER, keys[0])
+    assert (refused.error and refused.error.code, ran.ok) == ("key_expired", True)
+    assert store.record(("storage", "s")).producers_unnamed == 2501
+    assert shell.call(REGISTER, uuid(MS + 2500)).ok
