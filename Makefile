@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench pages clean
+.PHONY: demo test check bench torture pages clean
 
 demo: .venv/.installed
 	$(BIN)/storage-service demo
@@ -21,6 +21,10 @@ check: .venv/.installed
 
 bench: .venv/.installed
 	$(BIN)/python -m bench
+
+# The long tier: the service is killed over and over under load. Minutes; see python -m tests.torture --help.
+torture: .venv/.installed
+	$(BIN)/python -m tests.torture
 
 pages: .venv/.installed
 	$(BIN)/python tools/pages.py write

@@ -7,12 +7,14 @@ async with StorageClient("tcp://127.0.0.1:5570") as client:
 
 from .acquisition import AcquisitionBlock
 from .client import COMMANDS_ENDPOINT, StorageClient
+from .cursor import Cursor
 from .errors import (
     REFUSALS,
     AlreadyExistsError,
     BadRequestError,
     ClientClosedError,
     ConflictError,
+    CursorFileError,
     EventsForgottenError,
     ForbiddenError,
     InternalError,
@@ -24,6 +26,8 @@ from .errors import (
     RefusedError,
     ReplyTimeoutError,
     ServiceUnreachableError,
+    SpoolError,
+    SpoolInUseError,
     StorageError,
     TooLargeError,
     UnavailableError,
@@ -33,6 +37,8 @@ from .errors import (
     WrongStateError,
 )
 from .events import EventStream
+from .outbox import Drained
+from .spool import Refused, Spooled, read_spool
 
 __all__ = [
     "COMMANDS_ENDPOINT",
@@ -42,6 +48,9 @@ __all__ = [
     "BadRequestError",
     "ClientClosedError",
     "ConflictError",
+    "Cursor",
+    "CursorFileError",
+    "Drained",
     "EventStream",
     "EventsForgottenError",
     "ForbiddenError",
@@ -51,9 +60,13 @@ __all__ = [
     "KeyExpiredError",
     "NotFoundError",
     "OverloadedError",
+    "Refused",
     "RefusedError",
     "ReplyTimeoutError",
     "ServiceUnreachableError",
+    "SpoolError",
+    "SpoolInUseError",
+    "Spooled",
     "StorageClient",
     "StorageError",
     "TooLargeError",
@@ -62,4 +75,5 @@ __all__ = [
     "UnknownCommandError",
     "UnsupportedVersionError",
     "WrongStateError",
+    "read_spool",
 ]

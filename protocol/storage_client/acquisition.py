@@ -6,35 +6,38 @@ import asyncio
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Generic
 
 from storage_protocol.codec import MAX_SUMMARY
-from storage_protocol.commands import MarkAsFinished, NewAcq
+from storage_protocol.commands import NewAcq
 from storage_protocol.names import Value
 from storage_protocol.records import Acquisition, Marked
 
-from .commands import Commands, read
+from .commands import Commands, S, read
 from .errors import BadRequestError, StorageError, TooLargeError
 
 _ERROR_CHARACTERS = 1000
 
 
-class AcquisitionBlock:
+class AcquisitionBlock(Generic[S]):
     """`async with client.acquisition(...) as block:` between the opening and the mark.
 
     summary  what goes with the mark: at most 32 values, such as `events` and `bytes`
-    marked   the answer to the mark, once the block has ended
+    marked   the answer to the mark, once the block has ended; a Spooled while it waits in the client's spool
+
+    The opening needs the service, also of a client with a spool: it says which uid and segment the mark is for.
 
     An exception that ends the block, a cancellation included, marks `ok: false` with its text as `error` in the
     summary, and goes on. The mark of a cancelled block is waited for; a second cancellation gives it up.
     """
 
-    def __init__(self, client: Commands, opening: NewAcq, producer: str | None) -> None:
+    def __init__(self, client: Commands[S], opening: NewAcq, producer: str | None) -> None:
         self._client = client
         self._opening = opening
         self._producer = producer
         self._acq: Acquisition | None = None
         self.summary: dict[str, Value] = {}
-        self.marked: Marked | None = None
+        self.marked: Marked | S | None = None
 
     @property
     def acq(self) -> Acquisition:
@@ -49,15 +52,15 @@ class AcquisitionBlock:
         local_path = self.acq.location.local_path
         return None if local_path is None else Path(local_path)
 
-    async def set_param(self, param: str, value: Value) -> bool:
+    async def set_param(self, param: str, value: Value) -> bool | S:
         """Set a parameter of the acquisition. False when the storage stores none."""
         acq = self.acq
         return await self._client.set_param_acq(
             acq.storage_id, acq.acq_id, param, value, uid=acq.uid, segment=acq.segment
         )
 
-    async def __aenter__(self) -> AcquisitionBlock:
-        self._acq = read(await self._client.call(self._opening), Acquisition, NewAcq.CMD)
+    async def __aenter__(self) -> AcquisitionBlock[S]:
+        self._acq = read(await self._client.call(self._opening, wait=True), Acquisition, NewAcq.CMD)
         return self
 
     async def __aexit__(
@@ -83,18 +86,17 @@ class AcquisitionBlock:
             if ok:
                 raise
 
-    async def _send_mark(self, ok: bool, summary: dict[str, Value]) -> Marked:
+    async def _send_mark(self, ok: bool, summary: dict[str, Value]) -> Marked | S:
         acq = self.acq
-        mark = MarkAsFinished(
-            storage_id=acq.storage_id,
-            acq_id=acq.acq_id,
+        return await self._client.mark_as_finished(
+            acq.storage_id,
+            acq.acq_id,
             producer=self._producer,
             ok=ok,
-            summary=dict(summary),
+            summary=summary,
             uid=acq.uid,
             segment=acq.segment,
         )
-        return read(await self._client.call(mark), Marked, mark.CMD)
 
 
 async def _shielded(marking: asyncio.Future[None]) -> None:

@@ -10,6 +10,7 @@ from storage_protocol import PROTOCOL_VERSION, codec
 from storage_protocol.commands import Command
 
 from .errors import BadRequestError, ReplyTimeoutError, ServiceUnreachableError, StorageError
+from .patience import pause
 
 Encode = Callable[[int, str | None], bytes]
 
@@ -22,6 +23,7 @@ class Asked:
 
     keyed       it carries an idempotency key; `key` is None until the first attempt makes one
     sent_at     when the newest attempt was handed to the socket
+    patience_s  for how long that attempt waits before the next one
     not_before  when the next attempt is due, after the service was overloaded
     """
 
@@ -36,6 +38,7 @@ class Asked:
         "key",
         "keyed",
         "not_before",
+        "patience_s",
         "sent_at",
         "timeout_s",
     )
@@ -62,6 +65,7 @@ class Asked:
         self.frame = b""
         self.attempts = 0
         self.sent_at = began_at
+        self.patience_s = timeout_s
         self.not_before = 0.0
 
     @property
@@ -75,16 +79,21 @@ class Asked:
             if self.keyed and self.key is None:
                 self.key = new_key()
             try:
-                self.frame = self._encode(self.id, self.key)
-            except (TypeError, ValueError, OverflowError, RecursionError) as error:
-                self.fail(BadRequestError(f"An argument cannot be sent: {error}."))
+                self.frame = encode_frame(self._encode, self.id, self.key)
+            except BadRequestError as error:
+                self.fail(error)
                 return False
         return True
 
+    def went_out(self, now: float) -> None:
+        """Another attempt was handed to the socket."""
+        self.sent_at = now
+        self.attempts += 1
+        self.patience_s = pause(self.attempts, self.timeout_s, self.timeout_s * _MOST_PATIENCE)
+
     def overdue(self, now: float) -> bool:
         """Whether the newest attempt has waited long enough."""
-        patience_s = self.timeout_s * min(1 << (self.attempts - 1), _MOST_PATIENCE)
-        return now - self.sent_at >= patience_s
+        return now - self.sent_at >= self.patience_s
 
     def answer(self, result: Any) -> None:
         """Give the result to who asked, if they still wait."""
@@ -110,6 +119,14 @@ class Asked:
                 f"{self.attempts} times; whether the command happened is not known."
             )
             self.fail(ReplyTimeoutError(message, details))
+
+
+def encode_frame(encode: Encode, id: int, key: str | None) -> bytes:
+    """A command's frame. Raises BadRequestError when an argument is nothing that can be sent."""
+    try:
+        return encode(id, key)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise BadRequestError(f"An argument cannot be sent: {error}.") from None
 
 
 def encoder(command: Command) -> Encode:

@@ -1,13 +1,14 @@
 """A typed method for every command (SPEC 4), named as it is without its `_storage` where that says nothing.
 
 Arguments have the meaning and the defaults of SPEC 4. Every method raises a class of `errors.REFUSALS` when the
-service says no, and ReplyTimeoutError or ServiceUnreachableError when it says nothing until the deadline.
+service says no, and ReplyTimeoutError or ServiceUnreachableError when it says nothing until the deadline. Of a
+client with a spool, those that change something return a Spooled instead when the service says nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Generic, Literal, Never, TypeVar
 
 import msgspec
 
@@ -25,6 +26,12 @@ from .replies import (
     Status,
     StorageList,
 )
+from .spool import Spooled
+
+if TYPE_CHECKING:
+    S = TypeVar("S", default=Never)
+else:
+    S = TypeVar("S")  # at run time, a TypeVar has no default before Python 3.13
 
 T = TypeVar("T")
 Mode = Literal["append", "remove"]
@@ -48,15 +55,27 @@ def _node_page(result: Any, cmd: str) -> NodePage:
     return NodePage(tuple(_node(each, cmd) for each in page.get("nodes", ())), page.get("cursor"))
 
 
-class Commands:
-    """The commands as methods; `call` brings them to the service."""
+class Commands(Generic[S]):
+    """The commands as methods; `call` brings them to the service.
 
-    async def call(self, command: c.Command) -> Any:
-        """Ask any command; its result as it came."""
+    S is Spooled where what changes something may wait in a spool, and Never where everything waits for its answer.
+    """
+
+    async def call(self, command: c.Command, *, wait: bool = False) -> Any:
+        """Ask any command; its result as it came. `wait`: never a Spooled instead."""
         raise NotImplementedError
 
     async def _ask(self, command: c.Command, into: type[T]) -> T:
         return read(await self.call(command), into, command.CMD)
+
+    async def _change(self, command: c.Command, into: type[T]) -> T | S:
+        return await self._change_to(command, lambda result: read(result, into, command.CMD))
+
+    async def _change_to(self, command: c.Command, answer: Callable[[Any], T]) -> T | S:
+        result = await self.call(command)
+        waits = isinstance(result, Spooled)
+        changed: T | S = result if waits else answer(result)
+        return changed
 
     # 4.1 Life cycle of a storage
 
@@ -75,7 +94,7 @@ class Commands:
         producers_count: int = 1,
         finish_timeout_s: float | None = None,
         producer_timeout_s: float | None = None,
-    ) -> Storage:
+    ) -> Storage | S:
         """Create a storage, or find it there with the same arguments."""
         command = c.InitStorage(
             storage_id=storage_id,
@@ -91,27 +110,27 @@ class Commands:
             finish_timeout_s=finish_timeout_s,
             producer_timeout_s=producer_timeout_s,
         )
-        return await self._ask(command, Storage)
+        return await self._change(command, Storage)
 
-    async def config_storage(self, storage_id: str) -> Storage:
+    async def config_storage(self, storage_id: str) -> Storage | S:
         """Resolve the storage's mount point and create its base run group in the RunDB."""
-        return await self._ask(c.ConfigStorage(storage_id=storage_id), Storage)
+        return await self._change(c.ConfigStorage(storage_id=storage_id), Storage)
 
-    async def inval_storage(self, storage_id: str, *, force: bool = False) -> Storage:
+    async def inval_storage(self, storage_id: str, *, force: bool = False) -> Storage | S:
         """Take a storage back to ready; with force, abort its open acquisitions first."""
-        return await self._ask(c.InvalStorage(storage_id=storage_id, force=force), Storage)
+        return await self._change(c.InvalStorage(storage_id=storage_id, force=force), Storage)
 
-    async def deinit_storage(self, storage_id: str, *, force: bool = False) -> None:
+    async def deinit_storage(self, storage_id: str, *, force: bool = False) -> S | None:
         """Forget a storage; its data and its RunDB nodes stay."""
-        await self.call(c.DeinitStorage(storage_id=storage_id, force=force))
+        return await self._change_to(c.DeinitStorage(storage_id=storage_id, force=force), lambda result: None)
 
-    async def register_producer(self, storage_id: str, producer: str | None = None) -> Storage:
+    async def register_producer(self, storage_id: str, producer: str | None = None) -> Storage | S:
         """Expect one more producer in later acquisitions."""
-        return await self._ask(c.RegisterProducer(storage_id=storage_id, producer=producer), Storage)
+        return await self._change(c.RegisterProducer(storage_id=storage_id, producer=producer), Storage)
 
-    async def unregister_producer(self, storage_id: str, producer: str) -> Storage:
+    async def unregister_producer(self, storage_id: str, producer: str) -> Storage | S:
         """Expect a named producer no longer in later acquisitions."""
-        return await self._ask(c.UnregisterProducer(storage_id=storage_id, producer=producer), Storage)
+        return await self._change(c.UnregisterProducer(storage_id=storage_id, producer=producer), Storage)
 
     async def heartbeat_producer(self, storage_id: str, producer: str) -> None:
         """A producer's sign of life."""
@@ -129,15 +148,15 @@ class Commands:
 
     async def new_run(
         self, storage_id: str, run_name: str, *, mode: Mode = "append", params: Mapping[str, Value] | None = None
-    ) -> Run:
+    ) -> Run | S:
         """Create a run and its folder, reuse it, or set the old one aside and create it anew."""
         command = c.NewRun(storage_id=storage_id, run_name=run_name, mode=mode, params=dict(params or {}))
-        return await self._ask(command, Run)
+        return await self._change(command, Run)
 
-    async def set_param_run(self, storage_id: str, run_name: str, param: str, value: Value) -> bool:
+    async def set_param_run(self, storage_id: str, run_name: str, param: str, value: Value) -> bool | S:
         """Set a parameter of a run. False when the storage stores none."""
-        result = await self.call(c.SetParamRun(storage_id=storage_id, run_name=run_name, param=param, value=value))
-        return bool(result["stored"])
+        command = c.SetParamRun(storage_id=storage_id, run_name=run_name, param=param, value=value)
+        return await self._change_to(command, lambda result: bool(result["stored"]))
 
     async def new_acq(
         self,
@@ -150,7 +169,7 @@ class Commands:
         params: Mapping[str, Value] | None = None,
         producers_count: int | None = None,
         producers: Iterable[str] | None = None,
-    ) -> Acquisition:
+    ) -> Acquisition | S:
         """Open an acquisition and its folder, as new, as a next segment, or in place of the old one."""
         command = c.NewAcq(
             storage_id=storage_id,
@@ -162,7 +181,7 @@ class Commands:
             producers_count=producers_count,
             producers=None if producers is None else tuple(producers),
         )
-        return await self._ask(command, Acquisition)
+        return await self._change(command, Acquisition)
 
     async def set_param_acq(
         self,
@@ -173,12 +192,12 @@ class Commands:
         *,
         uid: str | None = None,
         segment: int | None = None,
-    ) -> bool:
+    ) -> bool | S:
         """Set a parameter of an open acquisition. False when the storage stores none."""
         command = c.SetParamAcq(
             storage_id=storage_id, acq_id=acq_id, param=param, value=value, uid=uid, segment=segment
         )
-        return bool((await self.call(command))["stored"])
+        return await self._change_to(command, lambda result: bool(result["stored"]))
 
     async def mark_as_finished(
         self,
@@ -190,7 +209,7 @@ class Commands:
         summary: Mapping[str, Value] | None = None,
         uid: str | None = None,
         segment: int | None = None,
-    ) -> Marked:
+    ) -> Marked | S:
         """A producer is done with an acquisition; the last expected mark finishes it."""
         command = c.MarkAsFinished(
             storage_id=storage_id,
@@ -201,21 +220,21 @@ class Commands:
             uid=uid,
             segment=segment,
         )
-        return await self._ask(command, Marked)
+        return await self._change(command, Marked)
 
     async def close_acq(
         self, storage_id: str, acq_id: str, *, reason: str = "", uid: str | None = None, segment: int | None = None
-    ) -> Acquisition:
+    ) -> Acquisition | S:
         """Finish an acquisition now, whoever is missing."""
         command = c.CloseAcq(storage_id=storage_id, acq_id=acq_id, reason=reason, uid=uid, segment=segment)
-        return await self._ask(command, Acquisition)
+        return await self._change(command, Acquisition)
 
     async def abort_acq(
         self, storage_id: str, acq_id: str, *, reason: str = "", uid: str | None = None, segment: int | None = None
-    ) -> Acquisition:
+    ) -> Acquisition | S:
         """Give an acquisition up; its data stay, nothing is converted."""
         command = c.AbortAcq(storage_id=storage_id, acq_id=acq_id, reason=reason, uid=uid, segment=segment)
-        return await self._ask(command, Acquisition)
+        return await self._change(command, Acquisition)
 
     async def get_run(self, run_id: str) -> Run:
         """One run."""
@@ -240,10 +259,12 @@ class Commands:
 
     # 4.4 RunDB
 
-    async def new_group(self, name: str, parent_id: str = "root", *, mp: str = "file:///", path: str = "") -> Node:
+    async def new_group(
+        self, name: str, parent_id: str = "root", *, mp: str = "file:///", path: str = ""
+    ) -> Node | S:
         """Create a group in the RunDB."""
         command = c.NewGroup(name=name, parent_id=parent_id, mp=mp, path=path)
-        return _node(await self.call(command), command.CMD)
+        return await self._change_to(command, lambda result: _node(result, command.CMD))
 
     async def get_node(self, node_id: str) -> Node:
         """One node of the RunDB; an AcquisitionNode where it is one."""
@@ -302,13 +323,13 @@ class Commands:
         """One conversion."""
         return await self._ask(c.GetConversion(conversion_id=conversion_id), Conversion)
 
-    async def retry_conversion(self, conversion_id: str) -> Conversion:
+    async def retry_conversion(self, conversion_id: str) -> Conversion | S:
         """Queue an ended conversion anew."""
-        return await self._ask(c.RetryConversion(conversion_id=conversion_id), Conversion)
+        return await self._change(c.RetryConversion(conversion_id=conversion_id), Conversion)
 
-    async def cancel_conversion(self, conversion_id: str, *, reason: str = "") -> Conversion:
+    async def cancel_conversion(self, conversion_id: str, *, reason: str = "") -> Conversion | S:
         """Cancel a conversion that is queued or running."""
-        return await self._ask(c.CancelConversion(conversion_id=conversion_id, reason=reason), Conversion)
+        return await self._change(c.CancelConversion(conversion_id=conversion_id, reason=reason), Conversion)
 
     # 4.6 Service
 

@@ -33,6 +33,7 @@ from .errors import (
     refused,
     seconds_to_wait,
 )
+from .patience import spread
 
 _log = logging.getLogger(__name__)
 
@@ -105,12 +106,18 @@ class Connection:
     def ask(
         self, encode: Encode, *, keyed: bool, key: str | None, timeout_s: float, deadline_s: float | None
     ) -> asyncio.Future[Any]:
-        """Ask a command; the future of its result.
+        """As `post`; the future of the result."""
+        return self.post(encode, keyed=keyed, key=key, timeout_s=timeout_s, deadline_s=deadline_s).future
+
+    def post(
+        self, encode: Encode, *, keyed: bool, key: str | None, timeout_s: float, deadline_s: float | None
+    ) -> Asked:
+        """Ask a command: what waits for its answer.
 
         timeout_s   for how long the first attempt waits before the command is sent again
         deadline_s  for how long all attempts may take; None: for ever
 
-        The future raises a class of `errors.REFUSALS`, ReplyTimeoutError, ServiceUnreachableError,
+        Its future raises a class of `errors.REFUSALS`, ReplyTimeoutError, ServiceUnreachableError,
         UnexpectedReplyError or ClientClosedError. Cancelling it gives up the answer, not the command.
         """
         if self._closed:
@@ -119,14 +126,22 @@ class Connection:
         if keyed and key is None and not self._clock.known and self._asked_time_at is None:
             self._ask_time()
         future: asyncio.Future[Any] = loop.create_future()
-        self._unsent.append(Asked(next(self._ids), encode, future, loop.time(), timeout_s, deadline_s, keyed, key))
+        asked = Asked(next(self._ids), encode, future, loop.time(), timeout_s, deadline_s, keyed, key)
+        self._unsent.append(asked)
         self._plan_turn(loop)
         if self._look_due is None:
             self._look_due = loop.call_later(_LOOK_S, self._look)
-        return future
+        return asked
 
-    def close(self) -> None:
-        """Fail what still waits with ClientClosedError and close the socket, once what was sent is out."""
+    def new_key(self) -> str:
+        """A fresh idempotency key, made with the service's clock where that is known."""
+        return self._clock.new_key()
+
+    def close(self, *, linger: bool = True) -> None:
+        """Fail what still waits with ClientClosedError and close the socket.
+
+        linger  only once what was sent is out, if that is soon
+        """
         if self._closed:
             return
         self._closed = True
@@ -135,7 +150,7 @@ class Connection:
         for asked in (*self._unsent, *self._sent.values(), *self._postponed):
             asked.fail(ClientClosedError("The client was closed before the answer came."))
         # Answered commands are out for certain: only the others can still be on their way.
-        self._drop_socket(_LINGER_MS if self._sent else 0)
+        self._drop_socket(_LINGER_MS if linger and self._sent else 0)
 
     def _ask_time(self) -> None:
         self._asked_time_at = asyncio.get_running_loop().time()
@@ -205,8 +220,7 @@ class Connection:
                 self._unsent.extendleft(reversed(batch))
                 return True
             for asked in batch:
-                asked.sent_at = now
-                asked.attempts += 1
+                asked.went_out(now)
                 self._sent[asked.id] = asked
         return False
 
@@ -263,7 +277,7 @@ class Connection:
         elif reply.error is None:
             asked.fail(UnexpectedReplyError("The service said no without saying why."))
         elif reply.error.code == errors.OVERLOADED and (
-            (due := now + seconds_to_wait(reply.error.details)) < asked.deadline
+            (due := now + spread(seconds_to_wait(reply.error.details))) < asked.deadline
         ):
             asked.not_before = due
             self._postponed.append(asked)

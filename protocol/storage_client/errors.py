@@ -164,6 +164,24 @@ class EventsForgottenError(StorageError):
     CODE = "events_forgotten"
 
 
+class CursorFileError(StorageError):
+    """The file of a cursor holds none, or cannot be read or written."""
+
+    CODE = "cursor_file"
+
+
+class SpoolError(StorageError):
+    """The spool file cannot be read or written: what was to be put into it is not safe."""
+
+    CODE = "spool"
+
+
+class SpoolInUseError(SpoolError):
+    """Another client has this spool file open, here or in another process: each needs one of its own."""
+
+    CODE = "spool_in_use"
+
+
 REFUSALS: dict[str, type[RefusedError]] = {each.CODE: each for each in RefusedError.__subclasses__()}
 """The class of each refusal code."""
 

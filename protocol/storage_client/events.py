@@ -20,6 +20,7 @@ from storage_protocol.commands import Command, ReplayEvents
 from storage_protocol.events import Event
 
 from .commands import read
+from .cursor import Cursor, CursorFile
 from .errors import EventsForgottenError, JournalChangedError, UnexpectedReplyError
 from .replies import EventPage
 from .subscription import Subscription
@@ -42,12 +43,17 @@ class EventStream:
         async for event in client.events("acquisition.finished/"):
             ...
 
-    It begins with the first event after its creation, or after `after_seq`. While the service is away it waits.
+    It begins with the first event after its creation, or after `after`. While the service is away it waits.
     Events that are in no journal (`seq` is None) are given where a topic that was named matches them. `async with`
     or `aclose` ends it at a certain time; otherwise it ends with the client, or when nothing refers to it.
 
-    Iterating raises JournalChangedError, EventsForgottenError, ClientClosedError, or what `describe` and
-    `replay_events` are refused with.
+    after  a Cursor, from where none may be missing, or a seq of whatever journal there is; 0: all that is kept;
+           None: from now on
+    file   keeps the cursor of what was consumed. An event is consumed when the next one is asked for, or by
+           `done`; one that was given last when the program ended is not, and comes again
+
+    Iterating raises JournalChangedError, EventsForgottenError, CursorFileError, ClientClosedError, or what
+    `describe` and `replay_events` are refused with.
     """
 
     def __init__(
@@ -55,24 +61,43 @@ class EventStream:
         ask: Callable[[Command], asyncio.Future[Any]],
         subscribe: Callable[[tuple[str, ...]], Awaitable[Subscription]],
         topics: tuple[str, ...],
-        after_seq: int | None,
+        after: Cursor | int | None,
+        file: CursorFile | None = None,
     ) -> None:
         self._subscription: Subscription | None = None
         self._ask = ask
         self._subscribe = subscribe
         self._topics = topics
+        self._after = after
+        self._file = file
+        self._journal_id = after.journal_id if isinstance(after, Cursor) else None
         # Everything that is taken up to this seq has been given, or is in _ready.
-        self._known = after_seq or 0
-        self._behind = after_seq is not None
-        self._journal_id: str | None = None
+        self._known = after.seq if isinstance(after, Cursor) else after or 0
+        # Everything that is taken up to this seq has been given.
+        self._given = self._known
+        self._behind = after is not None
         self._arrived: deque[tuple[str, Event]] = deque()
         self._ready: deque[Event] = deque()
         self._closed = False
         self._start: asyncio.Future[Any] | None = None
-        if after_seq is None:
+        if after is None:
             # Asked now, so that what is done after this line is seen, however late the iteration begins.
             self._start = ask(ReplayEvents(limit=1))
             self._start.add_done_callback(lambda start: start.cancelled() or start.exception())
+
+    @property
+    def cursor(self) -> Cursor | None:
+        """Where to go on after the event that was given last; None until the journal is known."""
+        return None if self._journal_id is None else Cursor(self._journal_id, self._given)
+
+    async def done(self) -> None:
+        """The event that was given last is consumed. With a cursor file: durably so, when this returns.
+
+        Raises CursorFileError.
+        """
+        self._note()
+        if self._file is not None:
+            await self._file.flush()
 
     def __aiter__(self) -> EventStream:
         return self
@@ -80,9 +105,22 @@ class EventStream:
     async def __anext__(self) -> Event:
         if self._closed:
             raise StopAsyncIteration
+        self._note()
         while not self._ready:
             await self._step()
-        return self._ready.popleft()
+            if not self._ready and self._given != self._known:
+                # Others' events went by: who comes back after them need not be told of them.
+                self._given = self._known
+                self._note()
+        event = self._ready.popleft()
+        if event.seq is not None:
+            self._given = event.seq
+        return event
+
+    def _note(self) -> None:
+        """What was given so far is consumed."""
+        if self._file is not None and (cursor := self.cursor) is not None:
+            self._file.note(cursor)
 
     async def __aenter__(self) -> EventStream:
         await self._begin()
@@ -94,11 +132,13 @@ class EventStream:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End the stream. More than once is harmless."""
+        """End the stream, its cursor file written. More than once is harmless. Raises CursorFileError."""
         self._closed = True
         self._unsubscribe()
         if self._start is not None:
             self._start.cancel()
+        if self._file is not None:
+            await self._file.flush()
 
     def __del__(self) -> None:
         self._unsubscribe()
@@ -115,7 +155,9 @@ class EventStream:
             page = read(await asyncio.shield(self._start), EventPage, ReplayEvents.CMD)
             self._start = None
             self._journal_id = page.journal_id
-            self._known = page.last_seq
+            self._known = self._given = page.last_seq
+            # From here on it goes on after a restart, also when nothing has happened until then.
+            await self.done()
         return self._subscription
 
     async def _step(self) -> None:
@@ -172,9 +214,27 @@ class EventStream:
             self._journal_id = journal_id
         if journal_id != self._journal_id:
             message = (
-                f"The journal is {journal_id}, no longer {self._journal_id}: take a new snapshot of the state."
+                f"The journal is {journal_id}, no longer {self._journal_id}, whose seq mean nothing in it: "
+                "take a new snapshot of the state."
             )
             raise JournalChangedError(message, {"journal_id": journal_id, "before": self._journal_id})
+
+    def _check_span(self, asked: int, page: EventPage) -> None:
+        """The journal has all that comes after what is known, and did not lose its end."""
+        # Who begins at 0 wants all that is kept; who goes on from a place must not miss any.
+        if page.oldest_seq > asked + 1 and (asked or self._after != 0):
+            message = (
+                f"The events {asked + 1} to {page.oldest_seq - 1} are no longer kept, the oldest is "
+                f"{page.oldest_seq}: take a new snapshot of the state."
+            )
+            raise EventsForgottenError(message, {"after_seq": asked, "oldest_seq": page.oldest_seq})
+        if isinstance(self._after, Cursor) and page.last_seq < self._after.seq:
+            message = (
+                f"The journal {page.journal_id} ends at {page.last_seq}, before the cursor's {self._after.seq}: "
+                "an older state of it was restored, so take a new snapshot."
+            )
+            details = {"journal_id": page.journal_id, "before": self._journal_id, "last_seq": page.last_seq}
+            raise JournalChangedError(message, details)
 
     async def _catch_up(self) -> None:
         """Take a page of what the journal has after what is known."""
@@ -182,10 +242,7 @@ class EventStream:
         result = await self._ask(ReplayEvents(after_seq=asked, topics=self._topics, limit=_PAGE))
         page = read(result, EventPage, ReplayEvents.CMD)
         self._check_journal(page.journal_id)
-        # Who begins at 0 wants all that is kept; who goes on from a seq must not miss any.
-        if asked > 0 and page.oldest_seq > asked + 1:
-            message = f"The journal begins at {page.oldest_seq}; what came after {asked} is gone in part."
-            raise EventsForgottenError(message, {"after_seq": asked, "oldest_seq": page.oldest_seq})
+        self._check_span(asked, page)
         if page.more and not page.events:
             raise UnexpectedReplyError("The journal has more events and gave none.")
         newest = page.events[-1].seq if page.more else page.last_seq

@@ -9,6 +9,8 @@ from msgspec import Struct
 from storage_protocol.events import Event
 from storage_protocol.records import Acquisition, Conversion, Node, Storage
 
+from .cursor import Cursor
+
 
 class StorageList(Struct, frozen=True):
     """All storages as of `last_seq`: apply events with a larger seq on top."""
@@ -16,6 +18,11 @@ class StorageList(Struct, frozen=True):
     storages: tuple[Storage, ...]
     last_seq: int
     journal_id: str
+
+    @property
+    def cursor(self) -> Cursor:
+        """From where events go on after it."""
+        return Cursor(self.journal_id, self.last_seq)
 
 
 class AcquisitionPage(Struct, frozen=True):

@@ -14,9 +14,13 @@ from collections.abc import Callable
 
 import zmq
 
-# A turn gives the loop back after so many messages or so long, whichever is first.
+# A turn gives the loop back after so many messages, bytes or seconds, whichever is first: what was received is
+# decoded and decided in the same turn, and that takes as long as it is large.
 MESSAGES_A_TURN = 256
+BYTES_A_TURN = 1 << 20
 SECONDS_A_TURN = 0.005
+# Messages of one peer that wait in the socket. It counts messages and not bytes; beyond it the peer itself waits.
+MESSAGES_A_PEER = 64
 # Replies that wait for one peer in the socket. It counts messages: a peer that does not read costs at most these.
 REPLIES_A_PEER = 10_000
 HEARTBEAT_MS = 5_000
@@ -57,6 +61,7 @@ class Endpoint:
         self._socket = context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._socket.setsockopt(zmq.MAXMSGSIZE, message_bytes)
+        self._socket.setsockopt(zmq.RCVHWM, MESSAGES_A_PEER)
         self._socket.setsockopt(zmq.SNDHWM, REPLIES_A_PEER)
         self._socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
         self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3 * HEARTBEAT_MS)
@@ -120,12 +125,15 @@ class Endpoint:
 
     def _receive(self) -> list[list[bytes]]:
         received: list[list[bytes]] = []
+        size = 0
         until = time.monotonic() + SECONDS_A_TURN
         while len(received) < MESSAGES_A_TURN:
             try:
-                received.append(self._socket.recv_multipart(LAST))
+                parts = self._socket.recv_multipart(LAST)
             except zmq.Again:
                 break
-            if time.monotonic() > until:
+            received.append(parts)
+            size += sum(map(len, parts))
+            if size > BYTES_A_TURN or time.monotonic() > until:
                 break
         return received

@@ -1,0 +1,46 @@
+"""A few cycles of the long tier (`python -m tests.torture`), in every run of the tests, and what it has found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.service import Service, eventually
+from tests.support.wire import Storage
+from tests.torture.campaign import SCENARIOS, Campaign
+
+CYCLES = 4
+SEED = 20
+# What a campaign must have done at least, on however slow a machine, to have shown anything.
+ACKNOWLEDGED = 50
+
+# Does not end when it is asked to: a start of the service has to wait for its grace to be over.
+DEAF = "#!/bin/sh\ntrap '' TERM\n[ $CONVERSION_ATTEMPT -gt 1 ] || sleep 30\n"
+
+
+@pytest.mark.parametrize("promise", SCENARIOS)
+def test_nothing_is_lost_or_doubled_by_kills_under_load(tmp_path: Path, promise: str) -> None:
+    tally = Campaign(SCENARIOS[promise], tmp_path, SEED, lambda *_: None).run(CYCLES, every=CYCLES)
+    assert tally.found == []
+    assert tally.faults >= tally.cycles == CYCLES
+    assert tally.acknowledged >= ACKNOWLEDGED
+
+
+def test_nothing_is_decided_before_what_was_left_is_known(own_service: Callable[..., Service]) -> None:
+    service = own_service()
+    service.script("deaf.sh", DEAF)
+    with service.connect() as wire:
+        storage = Storage(wire, "s", brg_name="g", brg_path="p").open()
+        storage.run()
+        storage.close(storage.acq(convert_script="deaf.sh"))
+        eventually(lambda: wire.call("list_conversions", state="running")["conversions"])
+        before = storage.call("get_storage")
+        service.kill()
+        service.launch()
+        # Sent while the service still ends the script that it left behind.
+        assert storage.call("init_storage", brg_name="g", brg_path="p") == before
+        assert storage.call("get_storage") == before
+        told = [event["type"] for event in wire.journal(topics=["storage."])]
+        assert told == ["storage.initialized", "storage.configured"]
