@@ -45,7 +45,7 @@ OLDEST: Key = ("", 0)
 """Before every node."""
 
 MAX_PATTERN = 256
-"""Bytes of a `like`. Its cost grows with pattern times text: 16,000 against 64 KiB held all queries up a minute."""
+"""Bytes of a `like`. Its cost grows with pattern times text: 16,000 against 64 KiB hold all queries up."""
 
 MAX_VALUES = 2_048
 """Values in all `in` of a search together: SQLite takes a time for them that rises with their square."""
