@@ -90,6 +90,7 @@ class Service:
         self._tick: asyncio.TimerHandle | None = None
         self._stopping = asyncio.Event()
         self._quiet = asyncio.Event()
+        self._ended = False
         self._queries = Queries(reader, self._mounts, self._status, self._answered)
 
     def _make_first_mount(self) -> None:
@@ -161,6 +162,7 @@ class Service:
             _log.warning(warning)
         await self._recover()
         await self._warn_of_mounts()
+        self._endpoint.start_reading()
         loop.call_later(HEARTBEAT_S, self._heartbeat)
         notify("READY=1")
         _log.info(
@@ -229,6 +231,7 @@ class Service:
                     await self._quiet.wait()
         except TimeoutError:
             _log.warning("commands at doors are left to the next start", **self._desk.work.counts())
+        self._ended = True
         if self._tick is not None:
             self._tick.cancel()
         self._endpoint.close(LINGER_MS)
@@ -296,6 +299,9 @@ class Service:
 
     def _after(self) -> None:
         """Carry out what the desk wants, commit what waits, and wake it when it wants to be woken."""
+        if self._ended:
+            # What a door says now is left to the next start, which asks it again.
+            return
         while self._desk.out:
             self._carry_out(self._desk.out.take())
         batch = self._desk.cut()

@@ -67,7 +67,7 @@ class Endpoint:
         self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3 * HEARTBEAT_MS)
         self._outgoing: deque[list[bytes]] = deque()
         self._turn_is_due = False
-        self._reading = True
+        self._reading = False
         self.dropped = 0
         try:
             bind(self._socket, address)
@@ -81,6 +81,11 @@ class Endpoint:
     def send(self, parts: list[bytes]) -> None:
         """Queue a message; it goes out in the next turn."""
         self._outgoing.append(parts)
+        self._turn_soon()
+
+    def start_reading(self) -> None:
+        """Take commands. Until then they wait in the socket: nothing is decided before what was left is known."""
+        self._reading = True
         self._turn_soon()
 
     def stop_reading(self) -> None:
