@@ -54,6 +54,10 @@ GUARDS = {
 }
 TRIGGERS = {
     "LAST_ACQUISITION_ENDED": "the storage's last open acquisition is finished or aborted",
+    "PRODUCER_SILENT": "nothing was heard for `producer_timeout_s` of a producer that is waited for",
+    "PRODUCER_HEARD": "a producer that was lost, or a connection that has named it, says something",
+    "FINISH_TIMEOUT": "`finish_timeout_s` have passed since its first mark",
+    "ALL_OTHERS_MARKED": "nobody is missing but producers that are silent for `producer_timeout_s`",
     "SEALED": "the data are synced and the marker file is complete",
     "ACQUISITION_FINISHED": "a segment with a `convert_script` is finished",
     "START": "the acquisition is sealed, the wait is over, and fewer than `max_parallel` run",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Generic
@@ -13,6 +14,7 @@ from storage_protocol.commands import NewAcq
 from storage_protocol.names import Value
 from storage_protocol.records import Acquisition, Marked
 
+from .alive import keep_alive
 from .commands import Commands, S, read
 from .errors import BadRequestError, StorageError, TooLargeError
 
@@ -27,6 +29,9 @@ class AcquisitionBlock(Generic[S]):
 
     The opening needs the service, also of a client with a spool: it says which uid and segment the mark is for.
 
+    Where the storage has a `producer_timeout_s`, the block says again and again that its producer is alive. It can
+    do so only while the event loop runs: what blocks it for that long looks like a dead producer.
+
     An exception that ends the block, a cancellation included, marks `ok: false` with its text as `error` in the
     summary, and goes on. The mark of a cancelled block is waited for; a second cancellation gives it up.
     """
@@ -36,6 +41,7 @@ class AcquisitionBlock(Generic[S]):
         self._opening = opening
         self._producer = producer
         self._acq: Acquisition | None = None
+        self._alive: asyncio.Task[None] | None = None
         self.summary: dict[str, Value] = {}
         self.marked: Marked | S | None = None
 
@@ -61,6 +67,8 @@ class AcquisitionBlock(Generic[S]):
 
     async def __aenter__(self) -> AcquisitionBlock[S]:
         self._acq = read(await self._client.call(self._opening, wait=True), Acquisition, NewAcq.CMD)
+        if self._producer is not None:
+            self._alive = asyncio.ensure_future(keep_alive(self._client, self._acq.storage_id, self._producer))
         return self
 
     async def __aexit__(
@@ -68,6 +76,9 @@ class AcquisitionBlock(Generic[S]):
     ) -> None:
         summary = self.summary if error is None else _with_error(self.summary, error)
         marking = asyncio.ensure_future(self._mark(error is None, summary))
+        if self._alive is not None:
+            # Until the mark is there, which may take long while the service is away.
+            marking.add_done_callback(partial(_end, self._alive))
         try:
             await _shielded(marking)
         except StorageError as failure:
@@ -97,6 +108,10 @@ class AcquisitionBlock(Generic[S]):
             uid=acq.uid,
             segment=acq.segment,
         )
+
+
+def _end(alive: asyncio.Task[None], _: asyncio.Future[None]) -> None:
+    alive.cancel()
 
 
 async def _shielded(marking: asyncio.Future[None]) -> None:

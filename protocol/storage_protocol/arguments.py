@@ -14,6 +14,7 @@ from msgspec import Meta
 from . import names, times
 
 MAX_COUNT = 1_000_000
+MAX_SECONDS = 366 * 86_400
 
 
 def _flag(raw: object) -> object:
@@ -61,6 +62,7 @@ Bool = Annotated[bool, Meta(description="bool")]
 Names = Annotated[
     tuple[str, ...], Meta(description="list of str, or one comma-separated str", extra={"read": _names})
 ]
+Seconds = Annotated[float, Meta(description="seconds > 0", gt=0, le=MAX_SECONDS)]
 Count = Annotated[int, Meta(description="int >= 0", ge=0, le=MAX_COUNT, extra={"integer": True})]
 Segment = Annotated[int, Meta(description="int >= 1", ge=1, le=names.INT64_MAX, extra={"integer": True})]
 Seq = Annotated[int, Meta(description="int >= 0", ge=0, le=names.INT64_MAX, extra={"integer": True})]
@@ -77,4 +79,3 @@ ConversionState = Annotated[
 ]
 Topics = Annotated[tuple[str, ...], Meta(description="list of topic prefixes")]
 LaterText = Annotated[str, Meta(description="nil in this version", extra={"later": True})]
-LaterSeconds = Annotated[float, Meta(description="nil in this version", extra={"later": True})]

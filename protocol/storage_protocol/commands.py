@@ -35,8 +35,8 @@ class InitStorage(Command, frozen=True, kw_only=True):
     elog_name: a.LaterText | None = None
     stats_names: a.Names = ()
     producers_count: a.Count = 1
-    finish_timeout_s: a.LaterSeconds | None = None
-    producer_timeout_s: a.LaterSeconds | None = None
+    finish_timeout_s: a.Seconds | None = None
+    producer_timeout_s: a.Seconds | None = None
 
 
 class ConfigStorage(Command, frozen=True, kw_only=True):

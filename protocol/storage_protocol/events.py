@@ -14,6 +14,8 @@ EVENTS: dict[str, str] = {
     "storage.deinitialized": "the storage",
     "storage.producer_registered": "`producer` (nil where it has no name)",
     "storage.producer_unregistered": "`producer`",
+    "storage.producer_lost": "`producer`, of which nothing was heard for `producer_timeout_s`",
+    "storage.producer_back": "`producer`, which was lost and is heard of again",
     "storage.warning": "`what`, `message`",
     "group.created": "the node",
     "run.created": "the run",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from storage_protocol import codec, commands
+from storage_protocol import codec, commands, errors
 
 from ..rules import decide
 from ..rules.decision import Moment
@@ -16,6 +16,8 @@ from .out import Out
 from .replies import Replies
 from .residents import TRANSIENT, Residents
 from .transactions import Transactions
+
+_NOTHING = codec.encode_value({})
 
 
 class Asking:
@@ -45,6 +47,12 @@ class Asking:
             return True
         if type(command) is commands.Describe:
             self._replies.now(ticket, self._describe)
+            return True
+        if type(command) is commands.HeartbeatProducer:
+            # Heard when it came; the storage may be too new to be told of.
+            known = self._state.storage(command.storage_id) is not None
+            refusal = errors.not_found("storage", command.storage_id)
+            self._replies.when_durable(ticket, _NOTHING if known else refusal)
             return True
         if self._transactions.may_ask(ticket.message.peer):
             ticket.running = True

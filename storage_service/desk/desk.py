@@ -29,6 +29,7 @@ from storage_protocol.times import to_wire
 from ..rules import decide
 from ..rules.conversions import Policy
 from ..rules.decision import Accepted, Answer, Decision, Intended, Moment, Waits
+from ..rules.facts import AcqParamSet, Event
 from ..rules.scope import scope_of
 from ..rules.state import Key, Places
 from ..rules.work import Ended
@@ -36,6 +37,7 @@ from .batch import Batch, Journal, StoredIntent
 from .keyring import AtWork, Keyring, Remembered, fingerprint
 from .ledger import Ledger
 from .messages import Message, Ticket
+from .patience import Patience
 from .residents import TRANSIENT
 from .work import Work
 
@@ -71,7 +73,8 @@ class Desk:
         self.keyring = keyring
         self.out = ledger.out
         self.work = Work(ledger, policy, max_parallel)
-        ledger.follow = self.work.follow
+        self._patience = Patience(ledger)
+        ledger.follow = self._follow
         self._keys_keep_s = keys_keep_s
         self._expire_due = 0.0
 
@@ -81,6 +84,8 @@ class Desk:
         """Command messages, each with its decoded commands in order (see `open_message`)."""
         moment = self._moment(now)
         for message, requests in messages:
+            asked = (each.command for each in requests if type(each) is not Rejected)
+            self._patience.heard(message.peer, asked, moment)
             tickets = []
             for index, request in enumerate(requests):
                 if type(request) is Rejected:
@@ -88,7 +93,7 @@ class Desk:
                 else:
                     tickets.append(Ticket(message, index, request))
             self._begin(message, tickets, moment)
-        self.work.attempts.pump(moment)
+        self._pump(moment)
 
     def _begin(self, message: Message, tickets: list[Ticket], moment: Moment) -> None:
         """Decide what can be decided at once; the rest of the message waits."""
@@ -135,7 +140,18 @@ class Desk:
         """Something changed: what waited may have its turn, and conversions may start."""
         for peer in self._ledger.peers.peers():
             self._advance(peer, moment)
+        self._pump(moment)
+
+    def _pump(self, moment: Moment) -> None:
+        """What follows from the state by itself: acquisitions that nobody waits for, conversions that start."""
+        self._patience.look(moment)
         self.work.attempts.pump(moment)
+
+    def _follow(self, event: Event, moment: Moment) -> None:
+        """An event became true in memory."""
+        if type(event.fact) is not AcqParamSet:  # by far the most, and nothing follows from it
+            self.work.follow(event, moment)
+            self._patience.follow(event, moment)
 
     # One command
 
@@ -286,6 +302,7 @@ class Desk:
             self.work.rolled_back(lost, refusal)
         moment = self._moment(now)
         self.work.resume(moment)
+        self._patience.resume(moment)
         self._go_on(moment)
 
     def _refuse(self, ticket: Ticket, refusal: Refusal) -> None:
@@ -331,6 +348,7 @@ class Desk:
         self.work.restore(intents)
         moment = self._moment(now)
         self.work.resume(moment)
+        self._patience.resume(moment)
         self._go_on(moment)
 
     def start_no_more(self) -> None:

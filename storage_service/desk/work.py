@@ -95,8 +95,6 @@ class Work:
     def follow(self, event: Event, moment: Moment) -> None:
         """An event became true: what follows from it outside."""
         fact = event.fact
-        if isinstance(fact, facts.AcqParamSet | facts.ProducerFinished):  # by far the most
-            return
         conversion = getattr(fact, "conversion", None)
         if isinstance(conversion, Conversion):
             self.attempts.queue.note(conversion, moment)

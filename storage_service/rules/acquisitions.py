@@ -210,7 +210,7 @@ def mark_as_finished(state: State, command: commands.MarkAsFinished, now: Moment
     events: list[Event] = [Event(fact, acq.storage_id, acq_id)]
     if "last" in guards:
         mark = _mark(command, now)
-        events += _finish(replace(acq, marks=(*acq.marks, mark)), "", now)
+        events += finish(replace(acq, marks=(*acq.marks, mark)), "", now)
     return Accepted(tuple(events), Answer("marked", acq_id, value=True))
 
 
@@ -226,7 +226,8 @@ def _mark_guards(acq: Acq, producer: str | None, fits: bool) -> set[str]:
     return {"last"} if barrier.is_met(acq.required, acq.expected, marks) else set()
 
 
-def _finish(acq: Acq, reason: str, now: Moment) -> list[Event]:
+def finish(acq: Acq, reason: str, now: Moment) -> list[Event]:
+    """The end of a segment, whatever led to it: its verdict, and the conversion that is queued."""
     verdict = barrier.verdict(acq.required, acq.expected, acq.marks)
     events = [Event(facts.AcqFinished(acq.node_id, verdict, reason), acq.storage_id, acq.node_id)]
     if acq.convert_script is not None:
@@ -245,7 +246,7 @@ def close_acq(state: State, command: commands.CloseAcq, now: Moment) -> Decision
     row = transition("acquisition", acq.state, command.CMD)
     if row is None:
         return wrong_acq_state(acq, command.CMD)
-    events = _finish(acq, command.reason, now) if row.tells else []
+    events = finish(acq, command.reason, now) if row.tells else []
     return Accepted(tuple(events), Answer("acq", acq.node_id))
 
 

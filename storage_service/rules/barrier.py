@@ -8,13 +8,16 @@ Each name counts once. Names of R fill the places that are theirs. Marks without
 fill the n - |R| places that no name holds. The barrier is met when every name of R has marked and n marks are
 counted; with n = 0 it is never met, and only closing the acquisition finishes it.
 
+What never comes is not waited for either: `finish_timeout_s` after its first mark an acquisition is closed; and
+when all but producers that are silent for `producer_timeout_s` have marked, it is closed without them.
+
 The verdict is `complete` when the barrier was met (or n = 0 and it was closed) and no mark said `ok: false`;
 else `partial`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from storage_protocol.records import CountedMark
 
@@ -41,6 +44,14 @@ def counts(required: tuple[str, ...], expected: int, marks: tuple[CountedMark, .
 def is_met(required: tuple[str, ...], expected: int, marks: tuple[CountedMark, ...]) -> bool:
     """Whether these marks finish the acquisition."""
     return expected > 0 and len(marks) >= expected and not missing(required, marks)
+
+
+def is_met_without(
+    required: tuple[str, ...], expected: int, marks: tuple[CountedMark, ...], silent: Collection[str]
+) -> bool:
+    """Whether nobody but silent producers is waited for any more."""
+    absent = missing(required, marks)
+    return bool(absent) and all(name in silent for name in absent) and len(marks) >= expected - len(absent)
 
 
 def missing(required: tuple[str, ...], marks: tuple[CountedMark, ...]) -> tuple[str, ...]:

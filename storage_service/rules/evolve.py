@@ -84,6 +84,20 @@ def _producer_unregistered(state: State, event: Event, fact: facts.ProducerUnreg
     return [(("storage", storage.storage_id), replace(storage, producers=left))]
 
 
+def _producer_lost(state: State, event: Event, fact: facts.ProducerLost, time: str) -> list[Put]:
+    storage = _storage(state, event)
+    message = f"Nothing was heard of the producer {fact.producer} for {fact.silent_s:g} s."
+    warnings = _warned(storage.warnings, "producer_lost", message, time)
+    lost = (*storage.lost, fact.producer)
+    return [(("storage", storage.storage_id), replace(storage, lost=lost, warnings=warnings))]
+
+
+def _producer_back(state: State, event: Event, fact: facts.ProducerBack, time: str) -> list[Put]:
+    storage = _storage(state, event)
+    lost = tuple(name for name in storage.lost if name != fact.producer)
+    return [(("storage", storage.storage_id), replace(storage, lost=lost))]
+
+
 def _warned(warnings: tuple[Warn, ...], what: str, message: str, time: str) -> tuple[Warn, ...]:
     return (*warnings, Warn(what, message, time))[-MAX_WARNINGS:]
 
@@ -201,6 +215,8 @@ _EVOLVE: dict[type, Callable[[State, Event, Any, str], list[Put]]] = {
     facts.StorageDeinitialized: _storage_deinitialized,
     facts.ProducerRegistered: _producer_registered,
     facts.ProducerUnregistered: _producer_unregistered,
+    facts.ProducerLost: _producer_lost,
+    facts.ProducerBack: _producer_back,
     facts.StorageWarned: _storage_warned,
     facts.GroupCreated: _group_created,
     facts.RunCreated: _run_created,

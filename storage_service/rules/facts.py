@@ -50,6 +50,17 @@ class ProducerUnregistered(Fact, frozen=True, tag="storage.producer_unregistered
     producer: str
 
 
+class ProducerLost(Fact, frozen=True, tag="storage.producer_lost"):
+    TYPE: ClassVar = "storage.producer_lost"
+    producer: str
+    silent_s: float
+
+
+class ProducerBack(Fact, frozen=True, tag="storage.producer_back"):
+    TYPE: ClassVar = "storage.producer_back"
+    producer: str
+
+
 class StorageWarned(Fact, frozen=True, tag="storage.warning"):
     TYPE: ClassVar = "storage.warning"
     what: str
@@ -171,6 +182,8 @@ AnyFact = (
     | StorageDeinitialized
     | ProducerRegistered
     | ProducerUnregistered
+    | ProducerLost
+    | ProducerBack
     | StorageWarned
     | GroupCreated
     | RunCreated

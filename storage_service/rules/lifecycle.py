@@ -38,6 +38,7 @@ STORAGE = _rows("""
  ready      | register_producer_storage   |           | ready      | storage.producer_registered
  ready      | unregister_producer_storage |           | ready      | storage.producer_unregistered
  ready      | set_param_run_storage       |           | ready      | run.param_set
+ ready      | PRODUCER_HEARD              |           | ready      | storage.producer_back
  configured | init_storage                | same args | configured |
  configured | config_storage              |           | configured |
  configured | inval_storage               |           | ready      | storage.invalidated
@@ -47,6 +48,7 @@ STORAGE = _rows("""
  configured | new_run_storage             |           | configured | run.created
  configured | set_param_run_storage       |           | configured | run.param_set
  configured | new_acq_storage             |           | acquiring  | acquisition.started
+ configured | PRODUCER_HEARD              |           | configured | storage.producer_back
  acquiring  | init_storage                | same args | acquiring  |
  acquiring  | config_storage              |           | acquiring  |
  acquiring  | inval_storage               | forced    | ready      | acquisition.aborted, storage.invalidated
@@ -56,6 +58,8 @@ STORAGE = _rows("""
  acquiring  | new_run_storage             |           | acquiring  | run.created
  acquiring  | set_param_run_storage       |           | acquiring  | run.param_set
  acquiring  | new_acq_storage             |           | acquiring  | acquisition.started
+ acquiring  | PRODUCER_SILENT             |           | acquiring  | storage.producer_lost
+ acquiring  | PRODUCER_HEARD              |           | acquiring  | storage.producer_back
  acquiring  | LAST_ACQUISITION_ENDED      |           | configured |
 """)
 
@@ -68,6 +72,8 @@ ACQUISITION = _rows("""
  open     | mark_as_finished_storage |        | open     | acquisition.producer_finished
  open     | close_acq_storage        |        | finished | acquisition.finished
  open     | abort_acq_storage        |        | aborted  | acquisition.aborted
+ open     | FINISH_TIMEOUT           |        | finished | acquisition.finished
+ open     | ALL_OTHERS_MARKED        |        | finished | acquisition.finished
  finished | new_acq_storage          | append | open     | acquisition.started
  finished | new_acq_storage          | remove | open     | acquisition.removed, acquisition.started
  finished | mark_as_finished_storage |        | finished |

@@ -176,7 +176,9 @@ def event_data(state: State, event: Event) -> Any:
             return run(_run(state, fact.run_id), places)
         case facts.GroupCreated():
             return node(fact.group, places)
-        case facts.ProducerRegistered() | facts.ProducerUnregistered():
+        case (
+            facts.ProducerRegistered() | facts.ProducerUnregistered() | facts.ProducerLost() | facts.ProducerBack()
+        ):
             return {"producer": fact.producer}
         case facts.StorageWarned() | facts.AcqWarned():
             return {"what": fact.what, "message": fact.message}

@@ -22,6 +22,7 @@ class Storage(Struct, frozen=True):
 
     producers, producers_unnamed  registered ones, for later acquisitions
     open_acqs                     ids, in the order of their opening
+    lost                          producers that are silent for too long, as far as was told
     """
 
     storage_id: str
@@ -33,6 +34,7 @@ class Storage(Struct, frozen=True):
     producers_unnamed: int = 0
     open_acqs: tuple[str, ...] = ()
     warnings: tuple[Warn, ...] = ()
+    lost: tuple[str, ...] = ()
 
     @property
     def state(self) -> str:

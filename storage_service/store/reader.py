@@ -111,7 +111,6 @@ class Reader:
         self._reads: dict[type[Command], Callable[[Any], bytes | Refusal]] = {
             commands.GetStorage: self._get_storage,
             commands.ListStorages: self._list_storages,
-            commands.HeartbeatProducer: self._heartbeat,
             commands.GetRun: self._get_run,
             commands.GetAcq: self._get_acq,
             commands.ListAcqs: self._list_acqs,
@@ -191,11 +190,6 @@ class Reader:
     def _list_storages(self, command: commands.ListStorages) -> bytes:
         storages = [render.storage(decode_storage(record)) for (record,) in self._all("storages")]
         return encode({"storages": storages, "last_seq": self._one("last_seq"), "journal_id": self._journal_id})
-
-    def _heartbeat(self, command: commands.HeartbeatProducer) -> bytes | Refusal:
-        if self._one("storage", storage_id=command.storage_id) is None:
-            return errors.not_found("storage", command.storage_id)
-        return encode({})
 
     def _node_at(self, n: int) -> Node:
         node_id, record = self._one("node_record", n=n)

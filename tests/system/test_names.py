@@ -189,8 +189,6 @@ def test_undef_and_nil_mean_not_given(storage: Storage, wire: Wire, plan: Callab
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("finish_timeout_s", 5),
-        ("producer_timeout_s", 0.5),
         ("elog_server", "localhost:8080"),
         ("elog_name", "shift"),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from storage_protocol import commands as c
-from storage_service.rules import facts
+from storage_service.rules import facts, silence
 from storage_service.rules.facts import Event
 from storage_service.rules.lifecycle import ACQUISITION
 from tests.support.arrows import Arrow, Refused, as_drawn, as_tested, names, open_pairs, places
@@ -24,6 +24,21 @@ def opened() -> World:
 
 def one_missing() -> World:
     return opened().mark("p1")
+
+
+def one_silent() -> World:
+    """p1 has marked, p2 is the other name that it waits for."""
+    return World().init().register("p1").register("p2").config().run().acq().mark("p1")
+
+
+def time_is_over(world: World) -> list[str]:
+    events = silence.finish_timed_out(world.acquisition(), 5.0, world.moment())
+    return [each.fact.TYPE for each in world.apply(events)]
+
+
+def nobody_else(world: World) -> list[str]:
+    events = silence.others_marked(world.acquisition(), ["p2"], world.moment())
+    return [each.fact.TYPE for each in world.apply(events)]
 
 
 def finished() -> World:
@@ -97,6 +112,8 @@ ARROWS = [
     Arrow("finished", "mark_as_finished_storage", "", finished, mark, [], "finished"),
     Arrow("finished", "close_acq_storage", "", finished, close, [], "finished"),
     Arrow("finished", "retry_conversion", "", converted, retry, ["conversion.queued"], "finished"),
+    Arrow("open", "FINISH_TIMEOUT", "", one_missing, time_is_over, [FINISHED], "finished"),
+    Arrow("open", "ALL_OTHERS_MARKED", "", one_silent, nobody_else, [FINISHED], "finished"),
     Arrow("finished", "SEALED", "", unsealed, seal, [SEALED], "finished"),
 
     Arrow("aborted", "new_acq_storage", "append", aborted, new, [STARTED], "open"),

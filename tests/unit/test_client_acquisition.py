@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from storage_client import AcquisitionBlock, BadRequestError, StorageClient, WrongStateError
-from tests.support.scripted import Refuse, ScriptedService, Silent, now_text
+from storage_protocol.records import Storage
+from tests.support.scripted import Refuse, ScriptedService, Silent, now_text, until
 
 LOCATION = {"mp": "file:///", "path": "g/run/a", "local_path": "/data/g/run/a", "url": "file:///data/g/run/a"}
 ACQ: dict[str, Any] = {
@@ -48,6 +49,16 @@ MARKED = {
     "counted": True,
 }
 MARK = "mark_as_finished_storage"
+BEAT = "heartbeat_producer_storage"
+
+
+def storage_with(timeout_s: float | None) -> dict[str, Any]:
+    """A storage with this time-out of its producers; the rest of it does not matter."""
+    names = ("storage_id", "state", "brg_name", "brg_mp", "brg_path", "brg_parent_id", "created_at")
+    told: dict[str, Any] = dict.fromkeys(Storage.__struct_fields__) | dict.fromkeys(names, "s1")
+    told |= {name: [] for name in ("stats_names", "producers", "open_acqs", "warnings")}
+    told |= {"use_rundb": True, "producers_count": 1, "producers_unnamed": 0}
+    return told | {"producer_timeout_s": timeout_s}
 
 
 @pytest.fixture
@@ -56,6 +67,7 @@ def service(tmp_path: Path) -> Iterator[ScriptedService]:
     scripted.answers["new_acq_storage"] = lambda frame: ACQ
     scripted.answers["set_param_acq_storage"] = lambda frame: {"stored": True}
     scripted.answers[MARK] = lambda frame: MARKED
+    scripted.answers["get_storage"] = lambda frame: storage_with(None)
     yield scripted
     scripted.close()
 
@@ -203,3 +215,44 @@ async def test_a_block_that_cannot_open_does_not_begin(service: ScriptedService)
             async with block(client):
                 raise AssertionError("it began")
     assert service.frames(MARK) == []
+
+
+async def test_a_block_says_that_its_producer_is_alive_as_often_as_the_storage_asks(
+    service: ScriptedService,
+) -> None:
+    service.answers["get_storage"] = lambda frame: storage_with(0.3)
+    service.answers[BEAT] = lambda frame: {}
+    async with StorageClient(service.commands) as client:
+        async with block(client, producer="ecal"):
+            await until(lambda: len(service.frames(BEAT)) >= 4)
+        sent = len(service.frames(BEAT))
+        assert service.frames(BEAT)[0]["args"] == {"storage_id": "s1", "producer": "ecal"}
+        assert len(service.frames(MARK)) == 1
+        # Once it has marked, it says nothing more.
+        await client.ping()
+        assert len(service.frames(BEAT)) in (sent, sent + 1)
+
+
+def never(frame: dict[str, Any]) -> Any:
+    raise Silent
+
+
+async def test_a_sign_of_life_without_an_answer_is_followed_by_the_next(service: ScriptedService) -> None:
+    service.answers["get_storage"] = lambda frame: storage_with(0.3)
+    service.answers[BEAT] = never
+    async with StorageClient(service.commands) as client, block(client, producer="ecal"):
+        await until(lambda: len({frame["id"] for frame in service.frames(BEAT)}) >= 3)
+    assert len(service.frames(MARK)) == 1
+
+
+def unknown(frame: dict[str, Any]) -> Any:
+    raise Refuse("not_found")
+
+
+@pytest.mark.parametrize("answer", [lambda frame: storage_with(None), unknown])
+async def test_a_block_is_quiet_where_nobody_asks_for_signs_of_life(service: ScriptedService, answer: Any) -> None:
+    service.answers["get_storage"] = answer
+    async with StorageClient(service.commands) as client, block(client, producer="ecal"):
+        await until(lambda: service.frames("get_storage"))
+        await client.ping()
+    assert service.frames(BEAT) == []

@@ -123,6 +123,7 @@ BY_TYPE: dict[str, st.SearchStrategy[Any]] = {
     "bool": st.booleans(),
     "list of str, or one comma-separated str": st.lists(text, max_size=3).map(tuple),
     "int >= 0": st.integers(0, 1_000_000),
+    "seconds > 0": st.floats(0.001, 31_622_400),
     "int >= 1": st.integers(1, 2**63 - 1),
     "int from 1 to 10000": st.integers(1, 10_000),
     "cursor of the page before": text,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from storage_protocol import commands as c
+from storage_service.rules import silence
 from storage_service.rules.lifecycle import STORAGE
 from tests.support.arrows import Arrow, Refused, as_drawn, as_tested, names, open_pairs, places
 from tests.support.world import World
@@ -51,12 +52,33 @@ def registered(start: str) -> World:
     return {"ready": ready, "configured": configured, "acquiring": acquiring}[start]().register("p")
 
 
+def lost(state: str) -> World:
+    """A storage in this state that has lost the producer p."""
+    world = acquiring().register("p")
+    silent(world)
+    if state == "configured":
+        world.close(ACQ)
+    elif state == "ready":
+        world.inval(force=True)
+    return world
+
+
+def silent(world: World) -> list[str]:
+    return [each.fact.TYPE for each in world.apply(silence.producers_silent(world.storage(), ["p"], 5.0))]
+
+
+def heard(world: World) -> list[str]:
+    return [each.fact.TYPE for each in world.apply(silence.producer_heard(world.storage(), "p"))]
+
+
 def ends_last(world: World) -> list[str]:
     return world.do(c.CloseAcq(storage_id="s", acq_id=ACQ)).types
 
 
 ABORTED, INVALIDATED, GONE = "acquisition.aborted", "storage.invalidated", "storage.deinitialized"
 REGISTERED, UNREGISTERED = "storage.producer_registered", "storage.producer_unregistered"
+
+LOST, BACK = "storage.producer_lost", "storage.producer_back"
 
 # fmt: off
 ARROWS = [
@@ -94,6 +116,10 @@ ARROWS = [
     Arrow("acquiring", "new_run_storage", "", acquiring, new_run, ["run.created"], "acquiring"),
     Arrow("acquiring", "set_param_run_storage", "", acquiring, set_run, ["run.param_set"], "acquiring"),
     Arrow("acquiring", "new_acq_storage", "", acquiring, new_acq, ["acquisition.started"], "acquiring"),
+    Arrow("acquiring", "PRODUCER_SILENT", "", lambda: registered("acquiring"), silent, [LOST], "acquiring"),
+    Arrow("acquiring", "PRODUCER_HEARD", "", lambda: lost("acquiring"), heard, [BACK], "acquiring"),
+    Arrow("configured", "PRODUCER_HEARD", "", lambda: lost("configured"), heard, [BACK], "configured"),
+    Arrow("ready", "PRODUCER_HEARD", "", lambda: lost("ready"), heard, [BACK], "ready"),
     Arrow("acquiring", "LAST_ACQUISITION_ENDED", "", acquiring, ends_last, ["acquisition.finished"],
           "configured", []),
 ]
