@@ -37,7 +37,7 @@ from .batch import Batch, Journal, StoredIntent
 from .keyring import AtWork, Keyring, Remembered, fingerprint
 from .ledger import Ledger
 from .messages import Message, Ticket
-from .patience import Patience
+from .patience import NAMING, Patience
 from .residents import TRANSIENT
 from .work import Work
 
@@ -84,13 +84,14 @@ class Desk:
         """Command messages, each with its decoded commands in order (see `open_message`)."""
         moment = self._moment(now)
         for message, requests in messages:
-            asked = (each.command for each in requests if type(each) is not Rejected)
-            self._patience.heard(message.peer, asked, moment)
+            self._patience.heard(message.peer, moment)
             tickets = []
             for index, request in enumerate(requests):
                 if type(request) is Rejected:
                     self._ledger.replies.frame(message, index, codec.encode_refusal(request.id, request.refusal))
                 else:
+                    if type(request.command) in NAMING:
+                        self._patience.named(message.peer, request.command, moment)
                     tickets.append(Ticket(message, index, request))
             self._begin(message, tickets, moment)
         self._pump(moment)

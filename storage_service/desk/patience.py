@@ -7,13 +7,12 @@ counts from the service's start at the earliest: a producer must have had the ch
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import partial
+from typing import get_args
 
 from msgspec import Struct
 
 from storage_protocol import commands
-from storage_protocol.commands import Command
 from storage_protocol.times import from_wire
 
 from ..rules import barrier, facts, silence
@@ -23,7 +22,9 @@ from ..rules.state import Acq, Storage
 from .ledger import Ledger
 from .signs import Producer, Signs
 
-_NAMING = (commands.HeartbeatProducer, commands.RegisterProducer, commands.MarkAsFinished)
+NamesProducer = commands.HeartbeatProducer | commands.RegisterProducer | commands.MarkAsFinished
+NAMING = frozenset(get_args(NamesProducer))
+"""The commands by which a connection names a producer."""
 
 
 class _Opened(Struct):
@@ -47,18 +48,23 @@ class Patience:
 
     # What is heard
 
-    def heard(self, peer: bytes, asked: Iterable[Command], moment: Moment) -> None:
-        """A message of these commands came: a sign of life of all whom its connection has named."""
-        speaks = self._signs.heard(peer, moment.mono)
-        for command in asked:
-            if isinstance(command, _NAMING) and command.producer is not None:
-                self._signs.named(peer, (command.storage_id, command.producer), moment.mono)
-                speaks = True
-        if speaks and self._lost:
-            for storage_id, producer in self._lost.intersection(self._signs.names(peer)):
-                storage = self._ledger.state.storage(storage_id)
-                if storage is not None:
-                    self._ledger.apply(silence.producer_heard(storage, producer), moment)
+    def heard(self, peer: bytes, moment: Moment) -> None:
+        """A message came: a sign of life of all whom its connection has named."""
+        if self._signs.heard(peer, moment.mono) and self._lost:
+            self._back(peer, moment)
+
+    def named(self, peer: bytes, command: NamesProducer, moment: Moment) -> None:
+        """A command names its producer, if it has one: its connection vouches for that one from now on."""
+        if command.producer is not None:
+            self._signs.named(peer, (command.storage_id, command.producer), moment.mono)
+            if self._lost:
+                self._back(peer, moment)
+
+    def _back(self, peer: bytes, moment: Moment) -> None:
+        for storage_id, producer in self._lost.intersection(self._signs.names(peer)):
+            storage = self._ledger.state.storage(storage_id)
+            if storage is not None:
+                self._ledger.apply(silence.producer_heard(storage, producer), moment)
 
     # What becomes true
 
