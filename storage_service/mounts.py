@@ -2,7 +2,8 @@
 
 An order that is not done after `DEADLINE_S` is told as `unavailable`, though its thread may still hang in the
 kernel. Until every such order came back, the mount point is given nothing more: what is late can then never undo
-what is newer. Seals, which sync data, may take as long as they need and have threads of their own.
+what is newer. Seals, which sync data, may take as long as they need and have threads of their own. So have logs of
+conversions, one a mount point, in which they keep their order.
 """
 
 from __future__ import annotations
@@ -10,22 +11,29 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
 from .doors.folders import FolderMount, runnable_script
+from .failpoints import passing
 from .rules.work import Failed, Fault, Order, ReachMount, Result, RunScript, WriteMarker
 
 THREADS = 4
 SEAL_THREADS = 2
 DEADLINE_S = 10.0
+LOG_DEADLINE_S = 60.0
+# The reason of what is told in the place of an answer.
+NO_ANSWER = "no answer"
 
 _log = structlog.get_logger("storage_service")
 
+T = TypeVar("T")
 Tell = Callable[[Result], None]
+Opened = tuple[Path, Path, int] | Fault
 
 
 class Door(Protocol):
@@ -39,14 +47,57 @@ class Door(Protocol):
 
 
 class _Mount:
-    """One mount point: its door, its threads, and the orders that are late."""
+    """One mount point: its door, its threads, what is late, and the look at it that `get_status` waits for."""
 
     def __init__(self, mp: str, door: Door) -> None:
         self.mp = mp
         self.door = door
         self.pool = ThreadPoolExecutor(THREADS, f"mount {mp}")
         self.seals = ThreadPoolExecutor(SEAL_THREADS, f"seals {mp}")
+        self.logs = ThreadPoolExecutor(1, f"logs {mp}")
         self.late: set[object] = set()
+        self.probe: asyncio.Future[dict[str, Any]] | None = None
+
+    def in_time(
+        self,
+        pool: Executor,
+        deadline_s: float,
+        work: Callable[[], T],
+        refuse: Callable[[], T],
+        tell: Callable[[T], None],
+        discard: Callable[[T], None] = lambda result: None,
+    ) -> None:
+        """Do `work` in a thread. `tell` hears what came of it, or after the deadline what `refuse` says; what
+        comes after that is for `discard`."""
+        loop, told = asyncio.get_running_loop(), False
+        this = object()
+
+        def overdue() -> None:
+            nonlocal told
+            told = True
+            if not self.late:
+                _log.error("a mount point does not answer", mp=self.mp, after_s=deadline_s)
+            self.late.add(this)
+            tell(refuse())
+
+        def finished(result: T) -> None:
+            timer.cancel()
+            if not told:
+                tell(result)
+                return
+            discard(result)
+            self.late.discard(this)
+            if not self.late:
+                _log.info("a mount point answers again", mp=self.mp)
+
+        def run() -> None:
+            # What was told as failed while it waited for a thread is not begun any more.
+            result = refuse() if told else work()
+            passing("mounts.outcome_known")
+            loop.call_soon_threadsafe(finished, result)
+
+        timer = loop.call_later(deadline_s, overdue)
+        pool.submit(run)
 
 
 class Mounts:
@@ -74,82 +125,120 @@ class Mounts:
         elif mount.late:
             tell(_does_not_answer(mount.mp))
         else:
-            self._in_time(mount, order, tell)
+            work, refuse = (lambda: _done(mount.door, order)), (lambda: _does_not_answer(mount.mp))
+            mount.in_time(mount.pool, self._deadline_s, work, refuse, tell)
 
-    def _in_time(self, mount: _Mount, order: Order, tell: Tell) -> None:
-        loop, told = asyncio.get_running_loop(), False
-        this = object()
-
-        def overdue() -> None:
-            nonlocal told
-            told = True
-            if not mount.late:
-                _log.error("a mount point does not answer", mp=mount.mp, after_s=self._deadline_s)
-            mount.late.add(this)
-            tell(_does_not_answer(mount.mp))
-
-        def finished(result: Result) -> None:
-            timer.cancel()
-            if not told:
-                tell(result)
-                return
-            mount.late.discard(this)
-            if not mount.late:
-                _log.info("a mount point answers again", mp=mount.mp)
-
-        def work() -> None:
-            # What was told as failed while it waited for a thread is not begun any more.
-            result = _does_not_answer(mount.mp) if told else _done(mount.door, order)
-            loop.call_soon_threadsafe(finished, result)
-
-        timer = loop.call_later(self._deadline_s, overdue)
-        mount.pool.submit(work)
-
-    def open_script(self, order: RunScript, tell: Callable[[tuple[Path, Path, int] | Fault], None]) -> None:
-        """The script, the folder and the open log of a conversion; or why there are none."""
+    def open_script(self, order: RunScript, tell: Callable[[Opened], None]) -> None:
+        """The script, the folder and the open log of a conversion; or why there are none, with the reason
+        `NO_ANSWER` where the mount point as a whole cannot be reached."""
         mount = self._mounts.get(order.mp)
         if mount is None:
             tell(Fault("unavailable", f"The mount point {order.mp} is not configured any more.", reason="mount"))
-            return
-        loop, door = asyncio.get_running_loop(), mount.door
+        elif mount.late:
+            tell(_away(mount.mp))
+        else:
+            work, refuse = (lambda: self._open(mount, order)), (lambda: _away(mount.mp))
+            mount.in_time(mount.pool, self._deadline_s, work, refuse, tell, _close_log)
 
-        def work() -> None:
-            opened: tuple[Path, Path, int] | Fault
-            try:
-                script = runnable_script(self._scripts_dir, order.script)
-                opened = script, door.local_path(order.path), door.open_log(order.path, order.log_name)
-            except Fault as fault:
-                opened = fault
-            except Exception as error:  # noqa: BLE001  a defect of a door must reach who waits
-                opened = Fault("unavailable", f"The conversion cannot be started: {error}.", reason=repr(error))
-            loop.call_soon_threadsafe(tell, opened)
+    def _open(self, mount: _Mount, order: RunScript) -> Opened:
+        door = mount.door
+        try:
+            script = runnable_script(self._scripts_dir, order.script)
+            return script, door.local_path(order.path), door.open_log(order.path, order.log_name)
+        except Fault as fault:
+            if fault.code == "unavailable" and isinstance(_done(door, ReachMount(mount.mp)), Failed):
+                return _away(mount.mp)
+            return fault
+        except Exception as error:  # noqa: BLE001  a defect of a door must reach who waits
+            return Fault("unavailable", f"The conversion cannot be started: {error}.", reason=repr(error))
 
-        mount.pool.submit(work)
-
-    def pool(self, mp: str) -> Executor:
-        """Where files below this mount point are written."""
-        return self._mounts[mp].pool
+    def logs(self, mp: str) -> Executor:
+        """Where the logs of conversions below this mount point are written; what is late has failed."""
+        return LogWriter(self._mounts[mp].logs, LOG_DEADLINE_S)
 
     async def states(self, wait_s: float) -> list[dict[str, Any]]:
         """How each mount point is, for `get_status`; one that does not answer in time is told as such."""
-        asked = {
-            mp: asyncio.wrap_future(each.pool.submit(_state, each))
-            for mp, each in self._mounts.items()
-            if not each.late
-        }
+        asked = {mp: self._probe(each) for mp, each in self._mounts.items() if not each.late}
         if asked:
             await asyncio.wait(asked.values(), timeout=wait_s)
         told = {mp: answer.result() for mp, answer in asked.items() if answer.done()}
         return [told.get(mp) or _unavailable(mp, "it does not answer") for mp in self._mounts]
 
+    def _probe(self, mount: _Mount) -> asyncio.Future[dict[str, Any]]:
+        """One look at a time, however many ask: those at one that hangs would fill its threads and the queue."""
+        if mount.probe is None or mount.probe.done():
+            mount.probe = told = asyncio.get_running_loop().create_future()
+            work, refuse = (lambda: _state(mount)), (lambda: _unavailable(mount.mp, "it does not answer"))
+            mount.in_time(mount.pool, self._deadline_s, work, refuse, told.set_result)
+        return mount.probe
+
+    async def warn(self, wait_s: float) -> None:
+        """Log which mount points cannot be used."""
+        for state in await self.states(wait_s):
+            if state["state"] != "ok":
+                _log.warning("a mount point cannot be used; what needs it is unavailable", **state)
+
     def close(self) -> None:
         """Take no more work. What hangs is not waited for."""
         for mount in self._mounts.values():
-            for pool in (mount.pool, mount.seals):
+            for pool in (mount.pool, mount.seals, mount.logs):
                 pool.shutdown(wait=False, cancel_futures=True)
 
 
+class LogWriter(Executor):
+    """Writes logs in the one thread that a mount point has for them. What is late has failed for who waits, and is
+    done all the same, in its turn: at the end of a log is the closing of its file."""
+
+    def __init__(self, thread: Executor, deadline_s: float) -> None:
+        self._thread = thread
+        self._deadline_s = deadline_s
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """In the loop's thread. RuntimeError when the service has stopped, as any executor says it."""
+        loop, told = asyncio.get_running_loop(), Future[T]()
+
+        def overdue() -> None:
+            if told.set_running_or_notify_cancel():
+                told.set_exception(TimeoutError("the mount point does not answer"))
+
+        def finished() -> None:
+            timer.cancel()
+            if told.done() or not told.set_running_or_notify_cancel():
+                return
+            if (error := done.exception()) is not None:
+                told.set_exception(error)
+            else:
+                told.set_result(done.result())
+
+        done = self._thread.submit(fn, *args, **kwargs)
+        timer = loop.call_later(self._deadline_s, overdue)
+        done.add_done_callback(lambda _: done.cancelled() or loop.call_soon_threadsafe(finished))
+        return told
+
+
+def make_first_mount(roots: Mapping[str, Path], state_dir: Path) -> None:
+    """At the very first start, make the folder of the default mount point where it lies beside the state.
+
+    Only then: later, a folder that is not there is a disk that is not mounted.
+    """
+    root = roots.get("file:///")
+    if root is not None and state_dir.parent in root.parents:
+        with suppress(OSError):  # the start warns of a mount point that is not there
+            root.mkdir(parents=True, exist_ok=True)
+
+
+def _close_log(opened: Opened) -> None:
+    """Of a log that was opened too late: nothing was written to it, so that this waits for no disk."""
+    if not isinstance(opened, Fault):
+        os.close(opened[2])
+
+
+def _away(mp: str) -> Fault:
+    return Fault("unavailable", f"The mount point {mp} does not answer; it is waited for.", reason=NO_ANSWER)
+
+
 def _done(door: Door, order: Order) -> Result:
+    passing("mounts.order_taken")
     try:
         return door.carry_out(order)
     except Exception as error:  # noqa: BLE001  a defect of a door must reach who waits
@@ -159,7 +248,7 @@ def _done(door: Door, order: Order) -> Result:
 
 def _does_not_answer(mp: str) -> Failed:
     message = f"The mount point {mp} does not answer; try again when it does."
-    return Failed("unavailable", message, {"reason": "no answer"})
+    return Failed("unavailable", message, {"reason": NO_ANSWER})
 
 
 def _not_configured(order: Order) -> Failed:

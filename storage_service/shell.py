@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -38,24 +37,30 @@ from .desk.keyring import Keyring
 from .desk.messages import Ticket, open_message
 from .desk.out import Out
 from .doors.conversion import Scripts, Settings, end_leftovers
-from .mounts import Mounts
+from .failpoints import passing
+from .mounts import NO_ANSWER, Mounts, make_first_mount
 from .notify import notify
 from .queries import Queries
+from .recovery import take_up
 from .rules import render
 from .rules.conversions import Policy
-from .rules.state import Acq, Conversion, Places
+from .rules.state import Conversion, Places
 from .rules.work import Ended, Fault, RunScript
 from .store.interface import Committed, NotWrittenError, Snapshot, UnknownOutcomeError
 from .store.lock import StateLock
 from .store.reader import Reader
 from .store.sqlite import SqliteLookups, SqliteWriter
+from .watchdog import Watchdog, end_within
 
 HEARTBEAT_S = 1.0
 LINGER_MS = 1000
 # How long a start looks at mount points before it is ready all the same.
 MOUNTS_WAIT_S = 1.0
-# How long a stop waits for commands that are at a door.
+# How long a stop waits for commands that are at a door; and, after the last script has ended, for its result.
 PATIENCE_S = 5.0
+RESULTS_S = 1.0
+# How long a stop may take in all, beyond the grace of scripts.
+ENDED_S = 6.0
 # sysexits.h EX_TEMPFAIL: a supervisor starts the service again, and it recovers.
 EXIT_UNKNOWN_OUTCOME = 75
 
@@ -71,7 +76,8 @@ class Service:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._lock = StateLock(config.state_dir)
-        self._make_first_mount()
+        if not config.database_path.exists():
+            make_first_mount(config.mounts, config.state_dir)
         places = Places({mp: str(root) for mp, root in config.mounts.items()})
         self._writer = SqliteWriter(config.database_path)
         snapshot = self._writer.snapshot()
@@ -92,16 +98,6 @@ class Service:
         self._quiet = asyncio.Event()
         self._ended = False
         self._queries = Queries(reader, self._mounts, self._status, self._answered)
-
-    def _make_first_mount(self) -> None:
-        """At the very first start, make the folder of the default mount point where it lies beside the state.
-
-        Only then: later, a folder that is not there is a disk that is not mounted.
-        """
-        config, root = self._config, self._config.mounts.get("file:///")
-        if root is not None and not config.database_path.exists() and config.state_dir.parent in root.parents:
-            with suppress(OSError):  # the start warns of a mount point that is not there
-                root.mkdir(parents=True, exist_ok=True)
 
     def _make_desk(self, places: Places, snapshot: Snapshot) -> Desk:
         config, conversion = self._config, self._config.conversion
@@ -136,6 +132,7 @@ class Service:
         """Serve until a signal. Returns when everything that was accepted is committed and answered."""
         loop = self._loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._on_defect)
+        self._watchdog = Watchdog(loop)
         config = self._config
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(each, self._stop)
@@ -161,7 +158,7 @@ class Service:
         for warning in config.warnings:
             _log.warning(warning)
         await self._recover()
-        await self._warn_of_mounts()
+        await self._mounts.warn(MOUNTS_WAIT_S)
         self._endpoint.start_reading()
         loop.call_later(HEARTBEAT_S, self._heartbeat)
         notify("READY=1")
@@ -177,45 +174,24 @@ class Service:
 
     async def _recover(self) -> None:
         """Go on with what an earlier life left open."""
-        snapshot, desk = self._snapshot, self._desk
-        running = [each for each in snapshot.conversions if each.state == "running"]
+        passing("shell.recover")
         ended = 0
-        if running:
-            ids = [each.conversion_id for each in running]
+        ids = [each.conversion_id for each in self._snapshot.conversions if each.state == "running"]
+        if ids:
             grace = self._config.conversion.grace_s
             ended = await self._loop.run_in_executor(None, end_leftovers, ids, grace)
-        records = [(("storage", each.storage_id), each) for each in snapshot.storages]
-        nodes = [(("node", each.node_id), each) for each in snapshot.nodes]
-        conversions = [(("conversion", each.conversion_id), each) for each in snapshot.conversions]
-        desk.restore([*records, *nodes, *conversions], snapshot.intents, self._now())
-        for each in running:
-            reason = "the service ended while it ran"
-            desk.ended(Ended(each.conversion_id, each.attempt, "interrupted", reason=reason), self._now())
-        acqs = [node for node in snapshot.nodes if isinstance(node, Acq)]
-        _log.info(
-            "recovered",
-            journal_id=snapshot.journal_id,
-            last_seq=snapshot.last_seq,
-            storages=len(snapshot.storages),
-            acquisitions_open=sum(acq.state == "open" for acq in acqs),
-            acquisitions_to_seal=sum(acq.state != "open" and not acq.sealed for acq in acqs),
-            conversions_queued=len(snapshot.conversions) - len(running),
-            conversions_interrupted=len(running),
-            processes_ended=ended,
-            intents=len(snapshot.intents),
-        )
+        told = take_up(self._desk, self._snapshot, self._now())
+        passing("shell.recovered")
+        _log.info("recovered", **told, processes_ended=ended)
         self._after()
-
-    async def _warn_of_mounts(self) -> None:
-        for state in await self._mounts.states(MOUNTS_WAIT_S):
-            if state["state"] != "ok":
-                _log.warning("a mount point cannot be used; what needs it is unavailable", **state)
 
     def _stop(self) -> None:
         if self._stopping.is_set():
             _log.warning("second signal: ending at once")
             os._exit(128 + signal.SIGTERM)
         self._stopping.set()
+        # What hangs in a system call of the loop itself must not keep a stopped service from ending either.
+        end_within(self._config.conversion.grace_s + ENDED_S, EXIT_UNKNOWN_OUTCOME)
 
     async def _end(self) -> None:
         """No new commands; what was accepted is committed and answered; scripts are interrupted."""
@@ -223,9 +199,10 @@ class Service:
         _log.info("stopping")
         self._endpoint.stop_reading()
         self._desk.start_no_more()
+        patience = self._loop.time() + PATIENCE_S
         await self._scripts.close()
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout_at(max(patience, self._loop.time() + RESULTS_S)):
                 while not self._desk.is_quiet():
                     self._quiet.clear()
                     await self._quiet.wait()
@@ -244,6 +221,7 @@ class Service:
         self._lookups.close()
         self._writer.close()
         self._lock.release()
+        self._watchdog.close()
         _log.info("stopped", last_seq=self._journal.last_seq, replies_dropped=self._endpoint.dropped)
 
     # What happens
@@ -253,10 +231,13 @@ class Service:
 
     def _on_messages(self, received: list[list[bytes]]) -> None:
         limits = self._config.limits
+        passing("shell.messages_came")
         self._desk.take([open_message(parts, limits) for parts in received], self._now())
+        passing("shell.messages_decided")
         self._after()
 
     def _on_ended(self, result: Ended) -> None:
+        passing("shell.script_ended")
         self._queries.progress.pop(result.conversion_id, None)
         self._desk.ended(result, self._now())
         self._after()
@@ -278,6 +259,7 @@ class Service:
         return {
             "started_at": self._started_at,
             "queues": {**self._desk.counts(), "replies_dropped": self._endpoint.dropped},
+            "loop": self._watchdog.status(),
             "warnings": list(self._config.warnings),
         }
 
@@ -306,6 +288,7 @@ class Service:
             self._carry_out(self._desk.out.take())
         batch = self._desk.cut()
         if batch is not None:
+            passing("shell.batch_handed")
             self._writer_thread.submit(self._commit, batch, time.time())
         if self._tick is not None:
             self._tick.cancel()
@@ -316,17 +299,22 @@ class Service:
     def _carry_out(self, out: Out) -> None:
         for parts in out.replies:
             self._endpoint.send(parts)
+        passing("shell.replies_queued")
         for row in out.events:
             self._publisher.publish(row.topic, row.seq, row.body)
         if out.look_ups:
             self._hand(self._lookup_thread, partial(self._lookups.look_up, out.look_ups), self._looked_up)
         if out.queries:
             self._queries.answer(out.queries)
+        passing("shell.events_published")
         for work_id, order in out.orders:
+            passing("shell.order_handed")
             self._mounts.carry_out(order, partial(self._outcome, work_id))
         for script in out.scripts:
+            passing("shell.script_handed")
             self._mounts.open_script(script, partial(self._start_script, script))
         for conversion_id in out.cancels:
+            passing("shell.cancel_handed")
             self._scripts.cancel(conversion_id)
 
     def _hand(self, pool: ThreadPoolExecutor, work: Callable[[], Any], tell: Callable[[Any], None]) -> None:
@@ -342,6 +330,7 @@ class Service:
         pool.submit(run)
 
     def _outcome(self, work_id: str, result: Any) -> None:
+        passing("shell.outcome_told")
         self._desk.outcome(work_id, result, self._now())
         self._after()
 
@@ -353,11 +342,13 @@ class Service:
 
     def _start_script(self, order: RunScript, opened: tuple[Any, Any, int] | Fault) -> None:
         if isinstance(opened, Fault):
-            reason = opened.message
-            self._on_ended(Ended(order.conversion_id, order.attempt, "not_started", reason=reason))
+            how = "away" if opened.details.get("reason") == NO_ANSWER else "not_started"
+            self._on_ended(Ended(order.conversion_id, order.attempt, how, reason=opened.message))
             return
         script, folder, log_fd = opened
-        self._scripts.start(order, script, folder, log_fd, self._mounts.pool(order.mp))
+        passing("shell.script_starts")
+        self._scripts.start(order, script, folder, log_fd, self._mounts.logs(order.mp))
+        passing("shell.script_started")
         if self._desk.work.is_cancelled(order.conversion_id):
             self._scripts.cancel(order.conversion_id)
 
@@ -381,6 +372,7 @@ class Service:
         elif isinstance(result, Exception):
             self._crash("a commit met a defect", result)
         else:
+            passing("shell.committed_told")
             self._desk.committed(batch, self._now(), result.forgotten_ms)
             if result.forgotten:
                 self._desk.expire_again()

@@ -14,6 +14,8 @@ from collections.abc import Callable
 
 import zmq
 
+from ..failpoints import passing
+
 # A turn gives the loop back after so many messages, bytes or seconds, whichever is first: what was received is
 # decoded and decided in the same turn, and that takes as long as it is large.
 MESSAGES_A_TURN = 256
@@ -120,6 +122,7 @@ class Endpoint:
         outgoing = self._outgoing
         while outgoing:
             parts = outgoing.popleft()
+            passing("endpoint.reply_leaves")
             try:
                 for part in parts[:-1]:
                     self._socket.send(part, MORE)
@@ -127,6 +130,7 @@ class Endpoint:
             except zmq.ZMQError:
                 # EHOSTUNREACH: the peer is gone. EAGAIN: it does not read. It asks again, with the same key.
                 self.dropped += 1
+            passing("endpoint.reply_left")
 
     def _receive(self) -> list[list[bytes]]:
         received: list[list[bytes]] = []

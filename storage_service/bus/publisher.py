@@ -13,6 +13,7 @@ import zmq
 from storage_protocol.codec import encode_value
 from storage_protocol.events import topic
 
+from ..failpoints import passing
 from .endpoint import HEARTBEAT_MS, bind
 
 # Events that wait for one subscriber in the socket; what comes on top is dropped, and replayed when it asks.
@@ -47,8 +48,10 @@ class Publisher:
         type_, frame = self._topics.get(where) or self._of_topic(where)
         self._tails[type_] = seq
         self._last_seq = seq
+        passing("publisher.event_leaves")
         self._socket.send(frame, TOPIC)
         self._socket.send(body, BODY)
+        passing("publisher.event_left")
 
     def _of_topic(self, where: str) -> tuple[str, bytes]:
         """The type of a topic, and its frame."""

@@ -18,6 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
+from storage_service.failpoints import passing
+
 Kind = Literal["folder", "link", "file"]
 
 _RENAME_NOREPLACE = 1
@@ -63,8 +65,10 @@ class Directory:
 
     def make(self, name: str) -> None:
         """Make a directory of this name, unless something has the name already."""
+        passing("directory.make")
         with suppress(FileExistsError):
             os.mkdir(name, dir_fd=self._fd)
+        passing("directory.made")
 
     def kind(self, name: str) -> Kind | None:
         """What has this name at this moment; nil: nothing. For words and choices, never before an open."""
@@ -119,14 +123,18 @@ class Directory:
     def replace(self, name: str, content: bytes) -> None:
         """Put a file of this name and content in place in one step, synced. Nothing half-written has the name."""
         new = f".{name}.new"
+        passing("directory.replace")
         try:
             self.unlink(new)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             with os.fdopen(os.open(new, flags, 0o666, dir_fd=self._fd), "wb") as file:
                 file.write(content)
                 file.flush()
+                passing("directory.written")
                 os.fsync(file.fileno())
+            passing("directory.file_synced")
             os.rename(new, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+            passing("directory.replaced")
         except OSError:
             with suppress(OSError):
                 self.unlink(new)
@@ -135,6 +143,7 @@ class Directory:
 
     def move(self, name: str, target: Directory, new_name: str) -> None:
         """Move what has this name to another directory. `FileExistsError`: something has the new name already."""
+        passing("directory.move")
         if _renameat2 is not None:
             try:
                 old, new = os.fsencode(name), os.fsencode(new_name)
@@ -165,6 +174,7 @@ class Directory:
 
     def sync(self) -> None:
         """Make the names in this directory durable."""
+        passing("directory.sync")
         try:
             os.fsync(self._fd)
         except OSError as error:
@@ -173,6 +183,7 @@ class Directory:
 
     def sync_file_system(self) -> None:
         """Make everything durable that was written to the file system of this directory, by whomever."""
+        passing("directory.sync_data")
         if _syncfs is None:
             os.sync()
         else:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from storage_service.doors.directory import Directory, NotPlainFileError
 from storage_service.doors.markers import Marker, markers_in
+from storage_service.failpoints import passing
 from storage_service.rules.work import (
     TRASH,
     Done,
@@ -72,6 +73,7 @@ class FolderMount:
         _check_segments((*path, name))
         with self._outside(), ExitStack() as opened:
             folder = self._walk(opened, path)[-1]
+            passing("folders.open_log")
             try:
                 return folder.open_anew(name)
             except NotPlainFileError as error:
@@ -93,8 +95,11 @@ class FolderMount:
             runnable_script(self._scripts_dir, order.script)
         with ExitStack() as opened:
             with self._lock:
+                passing("folders.make")
                 above = self._walk(opened, order.path[:-1], order)
+                passing("folders.above_made")
                 folder = self._settle(opened, above, order)
+                passing("folders.settled")
             if folder is None:
                 return Taken()
             # Always the whole chain: an earlier try may have made any part of it, and ended before it was synced.
@@ -102,6 +107,7 @@ class FolderMount:
                 opened.enter_context(self._enter(above[0], (TRASH,))).sync()
             for directory in (folder, *reversed(above)):
                 directory.sync()
+        passing("folders.made")
         return Done()
 
     def _settle(self, opened: ExitStack, above: list[Directory], order: MakeFolder) -> Directory | None:
@@ -132,7 +138,9 @@ class FolderMount:
     def _adopt(self, opened: ExitStack, parent: Directory, order: MakeFolder) -> Directory:
         folder = opened.enter_context(self._enter(parent, order.path))
         self._refuse_others(folder, order)
+        passing("folders.adopt")
         folder.replace(order.marker_name, order.marker)
+        passing("folders.adopted")
         return folder
 
     def _create(self, opened: ExitStack, parent: Directory, order: MakeFolder) -> Directory:
@@ -141,8 +149,11 @@ class FolderMount:
         parent.make(draft)
         try:
             folder = opened.enter_context(self._enter(parent, (*order.path[:-1], draft)))
+            passing("folders.draft_made")
             folder.replace(order.marker_name, order.marker)
+            passing("folders.draft_marked")
             parent.move(draft, parent, order.path[-1])
+            passing("folders.published")
         except OSError:
             with suppress(OSError):
                 with suppress(OSError), parent.enter(draft) as folder:
@@ -156,6 +167,7 @@ class FolderMount:
             self._refuse_others(folder, order)
         with self._enter(root, (TRASH,), make=True) as trash:
             root.sync()
+            passing("folders.set_aside")
             # The name is taken when an earlier try moved the old folder, and somebody has made one since.
             for again in count():
                 try:
@@ -168,15 +180,22 @@ class FolderMount:
                         raise
                     reason = "it is on another file system than the mount point itself, and is never copied"
                     raise self._unavailable(f"{'/'.join(order.path)} cannot be set aside: {reason}") from error
+            passing("folders.moved_to_trash")
             trash.sync()  # before the place that it left: at any moment it is in one of them
+        passing("folders.trash_synced")
         parent.sync()
+        passing("folders.place_left")
 
     def _write(self, order: WriteMarker) -> Done:
         if order.sync_data:
             with ExitStack() as opened:
+                passing("folders.seal")
                 self._own_folder(opened, order).sync_file_system()  # for long: without the lock
+                passing("folders.data_synced")
         with ExitStack() as opened, self._lock:
+            passing("folders.mark")
             self._own_folder(opened, order).replace(order.marker_name, order.marker)
+        passing("folders.marked")
         return Done()
 
     def _own_folder(self, opened: ExitStack, order: WriteMarker) -> Directory:
