@@ -30,6 +30,8 @@ class Policy(Struct, frozen=True):
 
 
 MAX_BACKOFF_S = 300.0
+# How long a conversion waits for its mount point before it looks again.
+AWAY_S = 30.0
 
 
 def queue_for(acq: Acq, script: str, now: Moment) -> Conversion:
@@ -156,6 +158,9 @@ def ended(
             return (_told(facts.ConversionCancelled(_cancelled(told, "opened again", now)), found),)
         again = _again(told, now, "interrupted", 0.0)
         return (_told(facts.ConversionQueued(replace(again, interruptions=interruptions)), found),)
+    if result.how == "away" and may_run:
+        # No fault of the script: it waits for its mount point, for as long as that takes.
+        return (_told(facts.ConversionQueued(_again(told, now, result.reason, AWAY_S)), found),)
     tries = found.tries + 1
     reason = result.reason or _exit_reason(result)
     if tries < policy.max_attempts and may_run:

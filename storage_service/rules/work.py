@@ -109,7 +109,8 @@ class Failed(Struct, frozen=True, tag="failed"):
 class Ended(Struct, frozen=True, tag="ended"):
     """An attempt of a conversion is over, and nothing that it started is left.
 
-    how         `exited`, `timed_out`, `cancelled`, `interrupted` (by the service's own end) or `not_started`
+    how         `exited`, `timed_out`, `cancelled`, `interrupted` (by the service's own end), `not_started`, or
+                `away`: its mount point did not answer, and nothing was started
     exit_code   of the script itself; negative: the signal that ended it; nil when it was never started
     progress    the last that it said, 0 to 1, or nil
     reason      one sentence where there is something to say, else ""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from storage_service.mounts import Mounts
-from storage_service.rules.work import Done, Failed, Order, ReachMount, Result, RunScript, WriteMarker
+from storage_service.mounts import NO_ANSWER, LogWriter, Mounts, Opened
+from storage_service.rules.work import Done, Failed, Fault, Order, ReachMount, Result, RunScript, WriteMarker
 
 
 class Hanging:
@@ -28,18 +30,21 @@ class Hanging:
         return Done()
 
     def open_log(self, path: tuple[str, ...], name: str) -> int:
-        raise AssertionError
+        self.carry_out(ReachMount(self.mp))
+        return os.open(os.devnull, os.O_WRONLY)
 
     def local_path(self, path: tuple[str, ...]) -> Path:
         return Path("/")
 
 
 @pytest.fixture
-def mounts() -> Iterator[Mounts]:
+def mounts(tmp_path: Path) -> Iterator[Mounts]:
     Hanging.gates = {"slow": threading.Event(), "quick": threading.Event()}
     Hanging.gates["quick"].set()
     Hanging.begun = []
-    made = Mounts({"slow": Path("/"), "quick": Path("/")}, Path("/"), door=Hanging, deadline_s=0.05)
+    (tmp_path / "s").write_text("")
+    (tmp_path / "s").chmod(0o755)
+    made = Mounts({"slow": Path("/"), "quick": Path("/")}, tmp_path, door=Hanging, deadline_s=0.05)
     yield made
     Hanging.gates["slow"].set()
     made.close()
@@ -48,6 +53,12 @@ def mounts() -> Iterator[Mounts]:
 def ask(mounts: Mounts, order: Order) -> asyncio.Future[Result]:
     told: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
     mounts.carry_out(order, told.set_result)
+    return told
+
+
+def open_script(mounts: Mounts, mp: str) -> asyncio.Future[Opened]:
+    told: asyncio.Future[Opened] = asyncio.get_running_loop().create_future()
+    mounts.open_script(RunScript("c", 1, "s", mp, ("a",), "log", (), {}), told.set_result)
     return told
 
 
@@ -97,6 +108,53 @@ async def test_status_names_the_mount_point_that_does_not_answer(mounts: Mounts)
     states = {state["mp"]: state for state in await mounts.states(0.05)}
     assert (states["quick"]["state"], states["slow"]["state"]) == ("ok", "unavailable")
     assert "answer" in states["slow"]["reason"]
+
+
+async def test_however_often_status_is_asked_one_look_at_a_time_is_under_way(mounts: Mounts) -> None:
+    for _ in range(20):
+        states = {state["mp"]: state["state"] for state in await mounts.states(0.001)}
+        assert states["slow"] == "unavailable"
+    assert Hanging.begun.count("slow") == 1
+    Hanging.gates["slow"].set()
+    async with asyncio.timeout(30):
+        while (await mounts.states(0.01))[0]["state"] != "ok":
+            pass
+
+
+async def test_a_script_is_not_waited_for_where_its_mount_point_does_not_answer(mounts: Mounts) -> None:
+    for _ in range(2):  # the second time nothing is asked of the mount point
+        opened = await asyncio.wait_for(open_script(mounts, "slow"), 30)
+        assert isinstance(opened, Fault)
+        assert opened.details["reason"] == NO_ANSWER
+    assert Hanging.begun == ["slow"]
+    opened = await asyncio.wait_for(open_script(mounts, "quick"), 30)
+    assert not isinstance(opened, Fault)
+    os.close(opened[2])
+
+
+async def test_a_log_that_opens_too_late_is_closed(mounts: Mounts) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    await asyncio.wait_for(open_script(mounts, "slow"), 30)
+    Hanging.gates["slow"].set()
+    while isinstance(await asyncio.wait_for(ask(mounts, ReachMount("slow")), 30), Failed):
+        pass
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_logs_are_written_in_order_and_are_not_waited_for_when_they_are_late() -> None:
+    gate, done = threading.Event(), list[int]()
+    with ThreadPoolExecutor(1) as thread:
+        logs = LogWriter(thread, 0.05)
+        loop = asyncio.get_running_loop()
+        late = [loop.run_in_executor(logs, gate.wait, 30), loop.run_in_executor(logs, done.append, 1)]
+        for each in late:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(each, 30)
+        gate.set()
+        await asyncio.wait_for(loop.run_in_executor(logs, done.append, 2), 30)
+        assert done == [1, 2]
+        with pytest.raises(ZeroDivisionError):
+            await loop.run_in_executor(logs, lambda: 1 // 0)
 
 
 async def test_a_mount_point_that_is_not_configured_is_not_found_or_unavailable(mounts: Mounts) -> None:
