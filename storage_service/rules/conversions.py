@@ -31,7 +31,7 @@ class Policy(Struct, frozen=True):
 
 MAX_BACKOFF_S = 300.0
 # How long a conversion waits for its mount point before it looks again.
-AWAY_S = 30.0
+AWAY_S = 10.0
 
 
 def queue_for(acq: Acq, script: str, now: Moment) -> Conversion:
