@@ -107,6 +107,7 @@ class Service:
             policy=Policy(conversion.max_attempts, conversion.retry_backoff_s, conversion.max_interruptions),
             max_parallel=conversion.max_parallel,
             keys_keep_s=config.journal.keys_keep_days * 86_400.0,
+            key_clock=snapshot.key_clock,
             keyring=Keyring(snapshot.newest_key_ms, snapshot.forgotten_ms),
             journal=self._journal,
             describe=encode_value(self._description()),
@@ -289,7 +290,7 @@ class Service:
         batch = self._desk.cut()
         if batch is not None:
             passing("shell.batch_handed")
-            self._writer_thread.submit(self._commit, batch, time.time())
+            self._writer_thread.submit(self._commit, batch, self._desk.key_date(self._now()))
         if self._tick is not None:
             self._tick.cancel()
         wait = self._desk.next_tick() - time.monotonic()
@@ -354,11 +355,11 @@ class Service:
 
     # The transaction
 
-    def _commit(self, batch: Batch, wall: float) -> None:
+    def _commit(self, batch: Batch, key_date: float) -> None:
         """In the writer's thread."""
         result: Committed | Exception
         try:
-            result = self._writer.commit(batch, wall)
+            result = self._writer.commit(batch, key_date)
         except Exception as error:  # noqa: BLE001  told in the loop
             result = error
         self._loop.call_soon_threadsafe(self._committed, batch, result)

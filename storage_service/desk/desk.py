@@ -33,6 +33,7 @@ from ..rules.facts import AcqParamSet, Event
 from ..rules.scope import scope_of
 from ..rules.state import Key, Places
 from ..rules.work import Ended
+from .ages import Ages
 from .batch import Batch, Journal, StoredIntent
 from .keyring import AtWork, Keyring, Remembered, fingerprint
 from .ledger import Ledger
@@ -61,6 +62,7 @@ class Desk:
         policy: Policy,
         max_parallel: int,
         keys_keep_s: float,
+        key_clock: tuple[float, float] = (0.0, 0.0),
         keyring: Keyring,
         journal: Journal,
         describe: bytes,
@@ -75,7 +77,7 @@ class Desk:
         self.work = Work(ledger, policy, max_parallel)
         self._patience = Patience(ledger)
         ledger.follow = self._follow
-        self._keys_keep_s = keys_keep_s
+        self._ages = Ages(keys_keep_s, key_clock)
         self._expire_due = 0.0
 
     # What arrives
@@ -164,7 +166,7 @@ class Desk:
         if self.work.seals.holds(ticket, moment):
             return False
         key = request.key
-        if key is not None and (told := self._repeated(ticket, key)) is not None:
+        if key is not None and (told := self._repeated(ticket, key, moment)) is not None:
             return told
         try:
             decision = self._decision(ticket, request.command, moment)
@@ -232,11 +234,11 @@ class Desk:
 
     # Keys
 
-    def _repeated(self, ticket: Ticket, key: str) -> bool | None:
+    def _repeated(self, ticket: Ticket, key: str, moment: Moment) -> bool | None:
         """What becomes of a command whose key came before; None when it is the first."""
         if not ticket.fingerprint:
             ticket.fingerprint = fingerprint(ticket.request.command)
-        before = self.keyring.before(key, ticket.fingerprint)
+        before = self.keyring.before(key, ticket.fingerprint, moment.wall)
         if before is None:
             return None
         if isinstance(before, AtWork):
@@ -333,10 +335,15 @@ class Desk:
             what()
         if now.mono >= self._expire_due:
             self._expire_due = now.mono + 60.0
-            self._ledger.batch.expire_keys_before = now.wall - self._keys_keep_s
+            self._ledger.batch.expire_keys_before = self._ages.oldest(now.wall, now.mono)
+            self._ledger.batch.key_clock = self._ages.stored(now.wall, now.mono)
         moment = self._moment(now)
         self.work.end_again(moment)
         self._go_on(moment)
+
+    def key_date(self, now: Now) -> float:
+        """What the keys of a batch are dated with; no jump of the clock makes them older."""
+        return self._ages.date(now.wall, now.mono)
 
     def next_tick(self) -> float:
         """When `tick` is due, on the monotonic clock."""

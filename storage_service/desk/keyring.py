@@ -23,6 +23,8 @@ from .messages import Ticket
 
 _encode = msgspec.msgpack.Encoder(order="deterministic").encode
 RECENT_KEYS = 50_000
+# A day: the least for which a key is remembered.
+FRESH_MS = 86_400_000
 # A key is looked at several times while its command is on its way.
 _ms_of = lru_cache(maxsize=4096)(uuid7_ms)
 
@@ -30,6 +32,12 @@ _ms_of = lru_cache(maxsize=4096)(uuid7_ms)
 def fingerprint(command: Command) -> bytes:
     """16 bytes that are the same for the same command with the same arguments, defaults filled in."""
     return blake2b(command.CMD.encode() + _encode(command), digest_size=16).digest()
+
+
+def _is_fresh(ms: int, wall: float) -> bool:
+    """Whether a key was made with the service's clock, lately: then it was never forgotten, whatever the clock
+    said before. Else a clock that was ahead for a while would have all commands refused until that time comes."""
+    return abs(ms - wall * 1000) < FRESH_MS
 
 
 class Remembered(Struct, frozen=True):
@@ -73,10 +81,10 @@ class Keyring:
         self._looked_up: dict[str, Remembered | None] = {}
         self._asked: set[str] = set()
 
-    def before(self, key: str, fingerprint: bytes) -> AtWork | Remembered | Refusal | LookUp | None:
+    def before(self, key: str, fingerprint: bytes, wall: float) -> AtWork | Remembered | Refusal | LookUp | None:
         """What came before with this key: the first command at work, its reply, why it cannot be had, or nothing.
 
-        LOOK_UP when only the database can tell.
+        LOOK_UP when only the database can tell. `wall`: seconds since 1970, as the host's clock says.
         """
         first = self.at_work.get(key)
         if first is not None:
@@ -87,7 +95,8 @@ class Keyring:
         if found is not None:
             return found if found.fingerprint == fingerprint else errors.conflict(key)
         # It is in no database. The newest that was forgotten is itself one that must not run again.
-        if self.forgotten_ms and (_ms_of(key) or self.forgotten_ms + 1) <= self.forgotten_ms:
+        ms = _ms_of(key)
+        if ms is not None and ms <= self.forgotten_ms and not _is_fresh(ms, wall):
             return errors.key_expired(key, to_wire(self.forgotten_ms / 1000))
         return None
 

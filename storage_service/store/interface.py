@@ -29,6 +29,7 @@ class Snapshot(Struct, frozen=True):
     nodes          open and unsealed acquisitions, and those of active conversions
     topics         the newest seq of each topic
     newest_key_ms  of the newest UUIDv7 key ever stored; forgotten_ms: of the newest ever forgotten; 0: none
+    key_clock      what `Batch.key_clock` was last
     """
 
     journal_id: str
@@ -40,6 +41,7 @@ class Snapshot(Struct, frozen=True):
     intents: list[StoredIntent]
     newest_key_ms: int
     forgotten_ms: int
+    key_clock: tuple[float, float] = (0.0, 0.0)
 
 
 class Committed(Struct, frozen=True):
@@ -54,8 +56,11 @@ class Writer(Protocol):
 
     def snapshot(self) -> Snapshot: ...
 
-    def commit(self, batch: Batch, wall: float) -> Committed:
-        """Make a batch durable. Raises NotWrittenError or UnknownOutcomeError."""
+    def commit(self, batch: Batch, key_date: float) -> Committed:
+        """Make a batch durable; its keys get this date, in seconds.
+
+        Raises NotWrittenError or UnknownOutcomeError.
+        """
         ...
 
     def close(self) -> None: ...

@@ -75,6 +75,7 @@ class SqliteWriter:
         migrate(self._db, str(database))
         self._newest_key_ms = int(self._meta("newest_key_ms", "0"))
         self._forgotten_ms = int(self._meta("forgotten_ms", "0"))
+        self._key_clock = _clock(self._meta("key_clock", "0 0"))
         self.journal_id = self._meta("journal_id", str(uuid4()))
 
     def _meta(self, name: str, default: str) -> str:
@@ -112,10 +113,11 @@ class SqliteWriter:
             intents=[decode_intent(intent) for (intent,) in db.execute("SELECT intent FROM intents ORDER BY n")],
             newest_key_ms=self._newest_key_ms,
             forgotten_ms=self._forgotten_ms,
+            key_clock=self._key_clock,
         )
 
-    def commit(self, batch: Batch, wall: float) -> Committed:
-        """Make a batch durable; `wall` (seconds since 1970) dates its keys. One thread at a time.
+    def commit(self, batch: Batch, key_date: float) -> Committed:
+        """Make a batch durable; `key_date` (seconds) is the date of its keys. One thread at a time.
 
         Raises NotWrittenError when it was rolled back, UnknownOutcomeError when nobody can tell.
         """
@@ -124,7 +126,7 @@ class SqliteWriter:
         except apsw.Error as error:
             raise NotWrittenError(f"the database does not begin a transaction: {error}") from error
         try:
-            committed = self._write(batch, wall)
+            committed = self._write(batch, key_date)
         except apsw.Error as error:
             self._roll_back(error)
             raise NotWrittenError(f"the database does not take the rows: {error}") from error
@@ -138,6 +140,7 @@ class SqliteWriter:
         if batch.newest_key_ms > self._newest_key_ms:
             self._newest_key_ms = batch.newest_key_ms + KEY_AHEAD_MS
         self._forgotten_ms = max(self._forgotten_ms, committed.forgotten_ms)
+        self._key_clock = batch.key_clock or self._key_clock
         return committed
 
     def _roll_back(self, why: BaseException) -> None:
@@ -147,7 +150,7 @@ class SqliteWriter:
         except apsw.Error as error:
             raise UnknownOutcomeError(f"{why}; and the roll-back failed: {error}") from error
 
-    def _write(self, batch: Batch, wall: float) -> Committed:
+    def _write(self, batch: Batch, key_date: float) -> Committed:
         rows = [(row.seq, row.topic, row.subject, row.body, row.fact) for row in batch.rows]
         self._insert("INSERT INTO journal VALUES ", rows)
         upsert = " ON CONFLICT (topic) DO UPDATE SET seq = excluded.seq"
@@ -167,13 +170,15 @@ class SqliteWriter:
             if intent is not None:
                 sql = "INSERT INTO intents (intent_id, intent) VALUES (?, ?)"
                 self._db.execute(sql, (intent_id, encode(intent)))
-        return self._write_keys(batch, wall)
+        return self._write_keys(batch, key_date)
 
-    def _write_keys(self, batch: Batch, wall: float) -> Committed:
-        rows = [(key, fingerprint, wall, result) for key, fingerprint, result in batch.keys]
+    def _write_keys(self, batch: Batch, key_date: float) -> Committed:
+        rows = [(key, fingerprint, key_date, result) for key, fingerprint, result in batch.keys]
         self._insert("INSERT INTO keys (key, fingerprint, at, result) VALUES ", rows)
         if batch.newest_key_ms > self._newest_key_ms:
             self._set_meta("newest_key_ms", batch.newest_key_ms + KEY_AHEAD_MS)
+        if batch.key_clock is not None:
+            self._set_meta("key_clock", "{!r} {!r}".format(*batch.key_clock))
         if batch.expire_keys_before is None:
             return Committed()
         gone = self._db.execute(
@@ -185,7 +190,7 @@ class SqliteWriter:
             self._set_meta("forgotten_ms", forgotten)
         return Committed(len(gone), forgotten)
 
-    def _set_meta(self, name: str, value: int) -> None:
+    def _set_meta(self, name: str, value: int | str) -> None:
         self._db.execute("UPDATE meta SET value = ? WHERE name = ?", (str(value), name))
 
     def _write_storage(self, storage_id: str, record: Any) -> None:
@@ -244,6 +249,11 @@ class SqliteWriter:
                 one = "(" + ",".join("?" * len(part[0])) + ")"
                 self._db.execute(head + ",".join([one] * chunk) + tail, [value for row in part for value in row])
                 at += chunk
+
+
+def _clock(stored: str) -> tuple[float, float]:
+    at, wall = stored.split()
+    return float(at), float(wall)
 
 
 _PUT_NODE = """

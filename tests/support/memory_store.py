@@ -40,6 +40,7 @@ class MemoryStore:
         self.keys: dict[str, tuple[Remembered, float]] = {}
         self.newest_key_ms = 0
         self.forgotten_ms = 0
+        self.key_clock = (0.0, 0.0)
         self.commits = 0
 
     def close(self) -> None:
@@ -70,6 +71,7 @@ class MemoryStore:
             assert name not in self.keys, f"{name} ran twice"
             self.keys[name] = (Remembered(print_, result), wall)
         self.newest_key_ms = max(self.newest_key_ms, batch.newest_key_ms)
+        self.key_clock = batch.key_clock or self.key_clock
         return self._expire(batch.expire_keys_before)
 
     def _expire(self, before: float | None) -> Committed:

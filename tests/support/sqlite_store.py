@@ -82,6 +82,10 @@ class SqliteStore:
         return self.writer.snapshot().forgotten_ms
 
     @property
+    def key_clock(self) -> tuple[float, float]:
+        return self.writer.snapshot().key_clock
+
+    @property
     def intents(self) -> dict[str, StoredIntent]:
         return {each.intent_id: each for each in self.writer.snapshot().intents}
 

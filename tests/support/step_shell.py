@@ -85,6 +85,7 @@ class StepShell:
             policy=self.policy,
             max_parallel=self.max_parallel,
             keys_keep_s=7 * 86_400.0,
+            key_clock=store.key_clock,
             keyring=Keyring(store.newest_key_ms, store.forgotten_ms),
             journal=Journal(store.last_seq, store.topics()),
             describe=codec.encode_value({"service": "steps"}),
@@ -216,7 +217,7 @@ class StepShell:
         """What is out is durable, or the store cannot write it: then it is lost, for certain."""
         batch, self.batch = self.batch, None
         try:
-            done = self.store.commit(batch, self.wall)
+            done = self.store.commit(batch, self.desk.key_date(self.now))
         except NotWrittenError as error:
             self.desk.rolled_back(batch, str(error), self.now)
             return self

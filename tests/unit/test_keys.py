@@ -83,20 +83,20 @@ def test_what_was_looked_up_before_the_commit_is_of_no_use() -> None:
 
 
 def looked_up(keyring: Keyring, key: str, found: Remembered | None = None) -> Keyring:
-    assert keyring.before(key, b"print") is LOOK_UP
+    assert keyring.before(key, b"print", 1e9) is LOOK_UP
     assert keyring.asking(key)
     keyring.looked_up(key, found)
     return keyring
 
 
 def code(keyring: Keyring, key: str) -> Any:
-    before = keyring.before(key, b"print")
+    before = keyring.before(key, b"print", 1e9)
     return before.code if isinstance(before, Refusal) else before
 
 
 def test_a_key_from_before_the_newest_forgotten_one_is_forgotten() -> None:
     keyring = looked_up(Keyring(watermark_ms=5000, forgotten_ms=2000), OLD)
-    refusal = keyring.before(OLD, b"print")
+    refusal = keyring.before(OLD, b"print", 1e9)
     assert isinstance(refusal, Refusal)
     assert refusal.code == "key_expired"
     assert refusal.details["forgotten_before"].startswith("1970-01-01T00:00:02.00")
@@ -119,10 +119,10 @@ def test_a_key_that_this_life_never_saw_is_forgotten_like_any_other() -> None:
 def test_what_the_database_said_is_kept_until_no_command_needs_it() -> None:
     told = Remembered(b"print", b"result")
     keyring = looked_up(Keyring(watermark_ms=5000, forgotten_ms=0), OLD, told)
-    assert keyring.before(OLD, b"print") == told
+    assert keyring.before(OLD, b"print", 1e9) == told
     assert code(keyring, OLD) == told
     keyring.done(OLD)
-    assert keyring.before(OLD, b"print") is LOOK_UP
+    assert keyring.before(OLD, b"print", 1e9) is LOOK_UP
 
 
 def test_a_key_with_another_command_is_in_conflict() -> None:

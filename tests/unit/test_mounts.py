@@ -74,6 +74,14 @@ async def test_a_mount_point_that_hangs_is_told_as_unavailable_and_holds_no_othe
     assert told.code == "unavailable"
 
 
+async def test_however_much_hangs_at_one_mount_point_another_is_asked_at_once(mounts: Mounts) -> None:
+    seal = WriteMarker("slow", ("a",), "acquisition.json", b"{}", "a", "u", sync_data=True)
+    for order in [ReachMount("slow")] * 40 + [seal] * 40:
+        ask(mounts, order)
+    assert await asyncio.wait_for(ask(mounts, ReachMount("quick")), 30) == Done()
+    assert (await mounts.states(1))[1]["state"] == "ok"
+
+
 async def test_what_is_late_is_waited_for_before_anything_newer_begins(mounts: Mounts) -> None:
     await asyncio.wait_for(ask(mounts, ReachMount("slow")), 30)
     told = await asyncio.wait_for(ask(mounts, ReachMount("slow")), 30)
