@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -60,7 +60,8 @@ def pid_in(file: Path) -> int:
 class Service:
     """One service in one folder, restarted as often as a test likes, always on the same endpoints.
 
-    `settings` are tables of storage.toml that are laid over those below; `environment` is added to the process's.
+    `settings` are tables of storage.toml that are laid over those below; `environment` is added to the process's;
+    `through` are words before the command that starts it.
     """
 
     def __init__(
@@ -70,7 +71,9 @@ class Service:
         transport: str = "ipc",
         settings: Settings | None = None,
         environment: Mapping[str, str] | None = None,
+        through: Sequence[str] = (),
     ) -> None:
+        self.through = list(through)
         self.folder = folder
         self.mount = folder / "data"
         self.scripts = folder / "conversions"
@@ -121,7 +124,7 @@ class Service:
         environment |= {"SECRET_OF_THE_SERVICE": "hidden", "SERVICE_UNDER_TEST": self.token}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "storage_service", "serve", "--config", str(self.config)],
+                [*self.through, sys.executable, "-m", "storage_service", "serve", "--config", str(self.config)],
                 cwd=self.folder,
                 env=environment | self.environment,
                 stdin=subprocess.DEVNULL,
