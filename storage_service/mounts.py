@@ -11,21 +11,22 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import structlog
+from msgspec.structs import replace
 
 from .doors.folders import FolderMount, runnable_script
+from .doors.log_writer import LogWriter
 from .failpoints import passing
-from .rules.work import Failed, Fault, Order, ReachMount, Result, RunScript, WriteMarker
+from .rules.work import Failed, Fault, MakeFolder, Order, ReachMount, Result, RunScript, WriteMarker
 
 THREADS = 4
 SEAL_THREADS = 2
 DEADLINE_S = 10.0
-LOG_DEADLINE_S = 60.0
 # The reason of what is told in the place of an answer.
 NO_ANSWER = "no answer"
 
@@ -113,6 +114,8 @@ class Mounts:
         self._deadline_s = deadline_s
         self._scripts_dir = scripts_dir
         self._mounts = {mp: _Mount(mp, door(mp, root, scripts_dir)) for mp, root in roots.items()}
+        # All mount points share the scripts folder: where it hangs, what needs no script goes on.
+        self._scripts = _Mount("the scripts folder", door("", scripts_dir, scripts_dir))
 
     def carry_out(self, order: Order, tell: Tell) -> None:
         """Do what the order says; `tell` hears what came of it, in time or as `unavailable`."""
@@ -124,9 +127,34 @@ class Mounts:
             mount.seals.submit(lambda: loop.call_soon_threadsafe(tell, _done(mount.door, order)))
         elif mount.late:
             tell(_does_not_answer(mount.mp))
+        elif isinstance(order, MakeFolder) and order.script is not None:
+            unchecked = replace(order, script=None)
+
+            def checked(script: Path | Fault) -> None:
+                if isinstance(script, Fault):
+                    tell(Failed(script.code, script.message, script.details))
+                else:
+                    self.carry_out(unchecked, tell)
+
+            self._find_script(order.script, checked)
         else:
             work, refuse = (lambda: _done(mount.door, order)), (lambda: _does_not_answer(mount.mp))
             mount.in_time(mount.pool, self._deadline_s, work, refuse, tell)
+
+    def _find_script(self, name: str, tell: Callable[[Path | Fault], None]) -> None:
+        """Where a script is, or why it cannot be run."""
+        scripts = self._scripts
+
+        def work() -> Path | Fault:
+            try:
+                return runnable_script(self._scripts_dir, name)
+            except Fault as fault:
+                return fault
+
+        if scripts.late:
+            tell(_away("The scripts folder"))
+        else:
+            scripts.in_time(scripts.pool, self._deadline_s, work, lambda: _away("The scripts folder"), tell)
 
     def open_script(self, order: RunScript, tell: Callable[[Opened], None]) -> None:
         """The script, the folder and the open log of a conversion; or why there are none, with the reason
@@ -135,26 +163,35 @@ class Mounts:
         if mount is None:
             tell(Fault("unavailable", f"The mount point {order.mp} is not configured any more.", reason="mount"))
         elif mount.late:
-            tell(_away(mount.mp))
+            tell(_away(f"The mount point {mount.mp}"))
         else:
-            work, refuse = (lambda: self._open(mount, order)), (lambda: _away(mount.mp))
-            mount.in_time(mount.pool, self._deadline_s, work, refuse, tell, _close_log)
 
-    def _open(self, mount: _Mount, order: RunScript) -> Opened:
+            def found(script: Path | Fault) -> None:
+                if isinstance(script, Fault):
+                    tell(script)
+                    return
+                work, refuse = (
+                    (lambda: self._open(mount, order, script)),
+                    (lambda: _away(f"The mount point {mount.mp}")),
+                )
+                mount.in_time(mount.pool, self._deadline_s, work, refuse, tell, _close_log)
+
+            self._find_script(order.script, found)
+
+    def _open(self, mount: _Mount, order: RunScript, script: Path) -> Opened:
         door = mount.door
         try:
-            script = runnable_script(self._scripts_dir, order.script)
             return script, door.local_path(order.path), door.open_log(order.path, order.log_name)
         except Fault as fault:
             if fault.code == "unavailable" and isinstance(_done(door, ReachMount(mount.mp)), Failed):
-                return _away(mount.mp)
+                return _away(f"The mount point {mount.mp}")
             return fault
         except Exception as error:  # noqa: BLE001  a defect of a door must reach who waits
             return Fault("unavailable", f"The conversion cannot be started: {error}.", reason=repr(error))
 
     def logs(self, mp: str) -> Executor:
         """Where the logs of conversions below this mount point are written; what is late has failed."""
-        return LogWriter(self._mounts[mp].logs, LOG_DEADLINE_S)
+        return LogWriter(self._mounts[mp].logs)
 
     async def states(self, wait_s: float) -> list[dict[str, Any]]:
         """How each mount point is, for `get_status`; one that does not answer in time is told as such."""
@@ -180,40 +217,9 @@ class Mounts:
 
     def close(self) -> None:
         """Take no more work. What hangs is not waited for."""
-        for mount in self._mounts.values():
+        for mount in (self._scripts, *self._mounts.values()):
             for pool in (mount.pool, mount.seals, mount.logs):
                 pool.shutdown(wait=False, cancel_futures=True)
-
-
-class LogWriter(Executor):
-    """Writes logs in the one thread that a mount point has for them. What is late has failed for who waits, and is
-    done all the same, in its turn: at the end of a log is the closing of its file."""
-
-    def __init__(self, thread: Executor, deadline_s: float) -> None:
-        self._thread = thread
-        self._deadline_s = deadline_s
-
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """In the loop's thread. RuntimeError when the service has stopped, as any executor says it."""
-        loop, told = asyncio.get_running_loop(), Future[T]()
-
-        def overdue() -> None:
-            if told.set_running_or_notify_cancel():
-                told.set_exception(TimeoutError("the mount point does not answer"))
-
-        def finished() -> None:
-            timer.cancel()
-            if told.done() or not told.set_running_or_notify_cancel():
-                return
-            if (error := done.exception()) is not None:
-                told.set_exception(error)
-            else:
-                told.set_result(done.result())
-
-        done = self._thread.submit(fn, *args, **kwargs)
-        timer = loop.call_later(self._deadline_s, overdue)
-        done.add_done_callback(lambda _: done.cancelled() or loop.call_soon_threadsafe(finished))
-        return told
 
 
 def make_first_mount(roots: Mapping[str, Path], state_dir: Path) -> None:
@@ -233,8 +239,8 @@ def _close_log(opened: Opened) -> None:
         os.close(opened[2])
 
 
-def _away(mp: str) -> Fault:
-    return Fault("unavailable", f"The mount point {mp} does not answer; it is waited for.", reason=NO_ANSWER)
+def _away(what: str) -> Fault:
+    return Fault("unavailable", f"{what} does not answer; try again when it does.", reason=NO_ANSWER)
 
 
 def _done(door: Door, order: Order) -> Result:

@@ -47,12 +47,12 @@ def halves(own_service: Make) -> Halves:
 
 
 @pytest.fixture
-def hang(halves: Halves) -> Iterator[Callable[[], Any]]:
-    """Makes the other mount point hang; the `close` of what it gives lets it answer again."""
+def hang(halves: Halves) -> Iterator[Callable[..., Any]]:
+    """Makes the other mount point hang, or another folder; the `close` of what it gives lets it answer again."""
     mounts: list[Any] = []
 
-    def begin() -> Any:
-        mount = silent_mount(halves.hung)
+    def begin(place: Path = halves.hung) -> Any:
+        mount = silent_mount(place)
         try:
             mount.__enter__()
         except CannotMount as error:
@@ -111,7 +111,6 @@ def test_a_mount_that_never_answers_holds_up_its_own_storage_alone(
         # From now on nothing waits for it any more.
         refused = hangs.refusal("new_acq_storage", acq_name="new", run_name="run")
         assert (refused.code, refused.details["reason"]) == ("unavailable", "no answer")
-        assert wire.call("get_status")["loop"]["stalls"] == 0
 
         answer_again()
         eventually(lambda: mount_state(wire, "file:///other")["state"] == "ok")
@@ -183,6 +182,29 @@ def test_a_conversion_is_not_failed_by_a_mount_that_hangs_and_keeps_no_place(
         eventually(lambda: conversion_state(wire, acq) == "succeeded", 60)
 
 
+def test_a_scripts_folder_that_never_answers_holds_up_what_needs_a_script_alone(
+    halves: Halves, hang: Callable[..., Any]
+) -> None:
+    with halves.service.connect() as wire, halves.service.connect() as blocked:
+        fine, hangs = halves.storages(wire)
+        acq = hangs.acq("acq", convert_script="quick.sh")
+        answer_again = hang(halves.service.scripts)
+        hangs.close(acq)
+        new = {"storage_id": "fine", "run_name": "run", "acq_name": "with", "convert_script": "quick.sh"}
+        waiting = blocked.post("new_acq_storage", **new)
+        for number in range(20):
+            one = fine.acq(f"acq{number}")
+            assert fine.mark(one)["state"] == "finished"
+            eventually(lambda one=one: wire.call("get_acq", acq_id=one["acq_id"])["sealed"])
+        with pytest.raises(Refused, match="scripts folder does not answer"):
+            blocked.collect(waiting)
+        assert {state["state"] for state in wire.call("get_status")["mounts"]} == {"ok"}
+        assert conversion_state(wire, acq) in ("queued", "running")
+        answer_again()
+        eventually(lambda: conversion_state(wire, acq) == "succeeded", 60)
+        assert eventually(partial(answered, wire, "k", new), 60)["state"] == "open"
+
+
 @pytest.mark.parametrize("name", ["run.json", "acquisition.json", "conversion-1-1.log"])
 def test_a_fifo_in_place_of_a_file_of_ours_holds_nobody(halves: Halves, name: str) -> None:
     with halves.service.connect() as wire:
@@ -205,4 +227,3 @@ def test_a_fifo_in_place_of_a_file_of_ours_holds_nobody(halves: Halves, name: st
             eventually(lambda: wire.call("get_acq", acq_id=acq["acq_id"])["warnings"])
             place.unlink()
             eventually(lambda: conversion_state(wire, acq) == "succeeded", 60)
-        assert wire.call("get_status")["loop"]["stalls"] == 0

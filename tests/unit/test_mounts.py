@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from storage_service.mounts import NO_ANSWER, LogWriter, Mounts, Opened
+from storage_service.doors.log_writer import LogWriter
+from storage_service.mounts import NO_ANSWER, Mounts, Opened
 from storage_service.rules.work import Done, Failed, Fault, Order, ReachMount, Result, RunScript, WriteMarker
 
 
