@@ -199,9 +199,11 @@ class Service:
         notify("STOPPING=1")
         _log.info("stopping")
         self._endpoint.stop_reading()
+        passing("shell.reading_stopped")
         self._desk.start_no_more()
         patience = self._loop.time() + PATIENCE_S
         await self._scripts.close()
+        passing("shell.scripts_ended")
         try:
             async with asyncio.timeout_at(max(patience, self._loop.time() + RESULTS_S)):
                 while not self._desk.is_quiet():
@@ -209,12 +211,14 @@ class Service:
                     await self._quiet.wait()
         except TimeoutError:
             _log.warning("commands at doors are left to the next start", **self._desk.work.counts())
+        passing("shell.quiet")
         self._ended = True
         if self._tick is not None:
             self._tick.cancel()
         self._endpoint.close(LINGER_MS)
         self._publisher.close(LINGER_MS)
         await self._loop.run_in_executor(None, self._context.term)
+        passing("shell.sockets_closed")
         for pool in (self._writer_thread, self._lookup_thread):
             pool.shutdown()
         self._queries.close()

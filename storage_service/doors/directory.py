@@ -123,7 +123,6 @@ class Directory:
     def replace(self, name: str, content: bytes) -> None:
         """Put a file of this name and content in place in one step, synced. Nothing half-written has the name."""
         new = f".{name}.new"
-        passing("directory.replace")
         try:
             self.unlink(new)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -183,7 +182,6 @@ class Directory:
 
     def sync_file_system(self) -> None:
         """Make everything durable that was written to the file system of this directory, by whomever."""
-        passing("directory.sync_data")
         if _syncfs is None:
             os.sync()
         else:

@@ -99,7 +99,6 @@ class FolderMount:
                 above = self._walk(opened, order.path[:-1], order)
                 passing("folders.above_made")
                 folder = self._settle(opened, above, order)
-                passing("folders.settled")
             if folder is None:
                 return Taken()
             # Always the whole chain: an earlier try may have made any part of it, and ended before it was synced.
