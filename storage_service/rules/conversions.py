@@ -149,18 +149,17 @@ def ended(
         return (_told(facts.ConversionCancelled(_cancelled(told, cancel_reason, now)), found),)
     acq = state.acq(found.acq_id)
     may_run = acq is not None and acq.uid == found.uid and acq.state == "finished"
-    if result.how == "interrupted":
-        interruptions = found.interruptions + 1
+    if result.how in ("interrupted", "away"):
+        # Neither is a fault of the script. What waits for its mount point waits for as long as that takes.
+        away = result.how == "away"
+        interruptions = found.interruptions + (not away)
         if interruptions >= policy.max_interruptions:
             return (_told(facts.ConversionFailed(replace(over, reason="interrupted")), found),)
         if not may_run:
             # Its acquisition was opened again meanwhile: nothing of it is to run then, so nothing of it waits.
             return (_told(facts.ConversionCancelled(_cancelled(told, "opened again", now)), found),)
-        again = _again(told, now, "interrupted", 0.0)
+        again = _again(told, now, result.reason if away else "interrupted", AWAY_S if away else 0.0)
         return (_told(facts.ConversionQueued(replace(again, interruptions=interruptions)), found),)
-    if result.how == "away" and may_run:
-        # No fault of the script: it waits for its mount point, for as long as that takes.
-        return (_told(facts.ConversionQueued(_again(told, now, result.reason, AWAY_S)), found),)
     tries = found.tries + 1
     reason = result.reason or _exit_reason(result)
     if tries < policy.max_attempts and may_run:

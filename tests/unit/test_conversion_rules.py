@@ -112,6 +112,24 @@ def test_an_attempt_that_ends_by_itself_breaks_the_row() -> None:
 # Cancelled
 
 
+def test_an_attempt_whose_mount_point_is_away_waits_and_counts_for_nothing() -> None:
+    world, policy = running(), Policy(max_attempts=1, max_interruptions=2)
+    for attempt in (1, 2, 3):
+        assert world.end("away", None, policy=policy, reason="It does not answer.") == ["conversion.queued"]
+        found = world.conversion()
+        assert (found.attempt, found.tries, found.interruptions) == (attempt, 0, 0)
+        assert (found.not_before - world.wall, found.reason) == (10.0, "It does not answer.")
+        world.start()
+    assert world.end("interrupted", None, policy=policy) == ["conversion.queued"]
+
+
+@pytest.mark.parametrize("how", ["interrupted", "away"])
+def test_what_was_not_begun_is_cancelled_when_its_acquisition_was_opened_again(how: str) -> None:
+    world = running().acq()
+    assert world.end(how, None) == ["conversion.cancelled"]
+    assert world.conversion().reason == "opened again"
+
+
 @pytest.mark.parametrize("how", ["cancelled", "interrupted"])
 def test_an_attempt_that_was_cancelled_is_cancelled_with_the_clients_reason(how: str) -> None:
     world = running()
