@@ -53,6 +53,10 @@ class Directory:
         """Ask the file system itself for an answer: an open alone may be served from a cache."""
         os.fstatvfs(self._fd)
 
+    def is_mounted(self) -> bool:
+        """Whether another file system begins here than the one above."""
+        return os.stat("..", dir_fd=self._fd).st_dev != os.fstat(self._fd).st_dev
+
     def enter(self, name: str) -> Directory:
         """Open the directory of this name. `NotADirectoryError`: it is a link or a file, see `kind`."""
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -42,6 +42,7 @@ class FolderMount:
         self._mp = mp
         self._root = root.absolute()
         self._scripts_dir = scripts_dir
+        self._was_mounted = False
         # Held from the look at the markers until ours is in place: of two that want a folder, one sees the other.
         self._lock = threading.Lock()
 
@@ -85,9 +86,23 @@ class FolderMount:
         return self._root.joinpath(*path)
 
     def _reach(self) -> Done:
-        with Directory.at(self._root) as root:
+        with self._at_root() as root:
             root.probe()
         return Done()
+
+    def _at_root(self) -> Directory:
+        """The mount point's folder, open. Where a disk was mounted there once, it has to be still: below it lies
+        an empty folder, in which nobody would look for data."""
+        root = Directory.at(self._root)
+        try:
+            if root.is_mounted():
+                self._was_mounted = True
+            elif self._was_mounted:
+                raise self._unavailable("nothing is mounted there any more")
+        except BaseException:
+            root.__exit__()
+            raise
+        return root
 
     def _make(self, order: MakeFolder) -> Done | Taken:
         _check_segments((*order.path, order.uid, order.set_aside or order.uid))  # all three become names
@@ -206,7 +221,7 @@ class FolderMount:
         """The open folders from the mount's root to `path`. For an order, what is missing is made, and what is
         another's is refused before anything is made in it."""
         _check_segments(path)
-        chain = [opened.enter_context(Directory.at(self._root))]
+        chain = [opened.enter_context(self._at_root())]
         for depth in range(len(path) + 1):
             if depth:
                 here = self._enter(chain[-1], path[:depth], make=order is not None)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.own_mounts import CannotMount, empty_disk
 from tests.support.service import Service, eventually
 from tests.support.wire import Storage
 
@@ -205,6 +206,29 @@ def test_a_mount_point_that_vanishes_and_comes_back(bench: Bench, restarted: boo
 
 NEW = {"run_name": "run", "acq_name": "new"}
 AGAIN = {"run_name": "run", "mode": "append", "params": {"x": 1}}
+
+
+def test_a_disk_that_is_unmounted_is_not_written_below(bench: Bench) -> None:
+    try:
+        with empty_disk(bench.root):
+            assert bench.mount()["state"] == "ok"
+            assert bench.hit.run("on_disk")
+            acq = bench.hit.acq("acq", "on_disk")
+    except CannotMount as error:
+        pytest.skip(f"no disk can be mounted here: {error}")
+    left = tree(bench.root)
+    assert bench.hit.mark(acq)["state"] == "finished"
+    assert "nothing is mounted" in bench.warned(acq)["message"]
+    refused = bench.hit.refusal("new_run_storage", run_name="r2")
+    assert (refused.code, "nothing is mounted" in refused.message) == ("unavailable", True)
+    assert "nothing is mounted" in bench.mount()["reason"]
+    assert tree(bench.root) == left
+    bench.others_go_on()
+    with empty_disk(bench.root):
+        assert bench.mount()["state"] == "ok"
+        assert bench.hit.run("r2")
+        place(acq).mkdir(parents=True)
+        eventually(lambda: bench.look(acq)["sealed"], 60)
 
 
 def test_rights_taken_away_are_a_refusal_and_are_tried_again(own_service: Make) -> None:

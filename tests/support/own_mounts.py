@@ -1,4 +1,5 @@
-"""A mount that never answers: FUSE without anybody behind it. Whoever looks into it hangs in the kernel."""
+"""Mounts of a test's own: one that never answers, FUSE without anybody behind it, in which whoever looks hangs in
+the kernel; and an empty disk."""
 
 from __future__ import annotations
 
@@ -14,6 +15,17 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 class CannotMount(Exception):
     """Why there cannot be such a mount here: no /dev/fuse, or not the right to mount."""
+
+
+@contextmanager
+def empty_disk(place: Path) -> Iterator[None]:
+    """A file system of its own over `place`, in memory and empty, until the end of the block."""
+    if _libc.mount(b"disk", os.fsencode(place), b"tmpfs", 0, b"size=8m") != 0:
+        raise CannotMount(f"mount: {os.strerror(ctypes.get_errno())}")
+    try:
+        yield
+    finally:
+        _libc.umount2(os.fsencode(place), MNT_DETACH)
 
 
 @contextmanager
