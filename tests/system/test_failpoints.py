@@ -114,6 +114,7 @@ def repeated(wire: Wire, lives: Lives) -> list[str]:
     return [f"{cmd}: {result}, then {again}" for cmd, again, result in told if again != result]
 
 
+@pytest.mark.timeout(600)  # some fifty lives on a machine that may be busy; each wait has a deadline of its own
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_service_that_dies_there_twice_in_a_row_loses_and_doubles_nothing(own_service: Make, room: str) -> None:
     names = [place.name for place in places() if place.room == room and place.name is not None]
