@@ -10,6 +10,8 @@ from typing import Any
 
 from msgspec import Struct, field
 
+from .trash_work import GiveUp, LookIntoTrash, RestoreFolder, Seen
+
 RUN_MARKER = "run.json"
 ACQ_MARKER = "acquisition.json"
 TRASH = ".storage-trash"
@@ -123,5 +125,5 @@ class Ended(Struct, frozen=True, tag="ended"):
     reason: str = ""
 
 
-Order = ReachMount | MakeFolder | WriteMarker
-Result = Done | Taken | Failed
+Order = ReachMount | MakeFolder | WriteMarker | LookIntoTrash | RestoreFolder | GiveUp
+Result = Done | Taken | Failed | Seen

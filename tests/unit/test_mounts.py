@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from storage_service.doors.trash import Trash
 from storage_service.mounts import Mounts
 from storage_service.rules.work import Done, Failed, Order, ReachMount, Result, RunScript, WriteMarker
 
@@ -21,6 +22,7 @@ class Hanging:
 
     def __init__(self, mp: str, root: Path, scripts_dir: Path) -> None:
         self.mp = mp
+        self.trash = Trash(mp, root)
 
     def carry_out(self, order: Order) -> Result:
         self.begun.append(self.mp)
