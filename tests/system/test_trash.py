@@ -1,4 +1,4 @@
-"""The trash, with the real service: listed, restored, emptied, across kills at every step and on the command line."""
+"""The trash, with the real service: listed, restored and emptied, across kills at every step, and in a shell."""
 
 from __future__ import annotations
 
