@@ -192,8 +192,8 @@ def test_deleting_takes_everything_below_and_follows_no_link(place: Place) -> No
     put(deep / "data", "x")
     (gone / "not for us").mkdir(mode=0o500)
     sweep(place)[0].sweep(expire=False)
+    assert (place.outside / "folder/precious").exists()
     assert list((place.root / TRASH).iterdir()) == []
-    assert (place.outside / "folder/precious").read_text() == "1"
 
 
 def test_a_sweep_goes_on_where_an_earlier_one_ended(place: Place) -> None:
