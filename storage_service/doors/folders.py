@@ -212,6 +212,8 @@ class FolderMount:
     ) -> None:
         with self._enter(parent, order.path) as folder:
             self._refuse_others(folder, order)
+            if order.aside and all(marker.uid == new_name for marker in markers_in(folder)):
+                folder.replace(order.marker_name, order.aside)
         with self._enter(root, (TRASH,), make=True) as trash:
             root.sync()
             # The name is taken when an earlier try moved the old folder, and somebody has made one since.

@@ -17,7 +17,7 @@ from storage_protocol.errors import Refusal
 from storage_protocol.names import RULES
 from storage_protocol.records import TrashEntry
 
-from . import facts
+from . import facts, render
 from .decision import Accepted, Decision, EmptyIntent, Intended, LookIntent, Moment, RestoreIntent, plain
 from .facts import Event
 from .ownership import wrong_acq_state
@@ -124,6 +124,7 @@ def _restore(state: State, intent: LookIntent, result: Result, now: Moment) -> D
         uid=where.uid,
         above=where.above,
         set_aside=set_aside,
+        aside=render.marker(render.run(standing, state.places)) if isinstance(standing, Run) else b"",
     )
     return Intended(RestoreIntent(order_, entry, run, acqs))
 

@@ -33,6 +33,7 @@ class RestoreFolder(Struct, frozen=True, tag="restore_folder"):
     id, uid      what that marker says
     above        as of `MakeFolder`
     set_aside    the name in the trash to which what stands there now is moved first; nil: nothing may stand there
+    aside        as of `MakeFolder`
     """
 
     mp: str
@@ -43,6 +44,7 @@ class RestoreFolder(Struct, frozen=True, tag="restore_folder"):
     uid: str
     above: tuple[tuple[int, str], ...] = ()
     set_aside: str | None = None
+    aside: bytes = b""
 
 
 class GiveUp(Struct, frozen=True, tag="give_up"):

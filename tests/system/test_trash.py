@@ -75,6 +75,8 @@ def test_what_was_removed_is_listed_with_its_size(wire: Wire, storage: Storage) 
 def test_a_remove_is_taken_back_with_everything_that_the_rundb_knew(wire: Wire, storage: Storage) -> None:
     old = a_run(storage, voltage=200)
     before = [told(wire.call("get_acq", acq_id=f"{old['run_id']}/deep/a{n}")) for n in range(2)]
+    storage.call("set_param_run_storage", run_name="run", param="late", value="yes")
+    old["params"]["late"] = "yes"
     new = storage.run(mode="remove", params={"voltage": 1})
     refused = wire.refusal("restore_trash", uid=old["uid"])
     assert (refused.code, refused.details["what"], refused.details["id"]) == (
