@@ -141,14 +141,15 @@ class RestoreIntent(Struct, frozen=True, tag="restore"):
 
 
 class EmptyIntent(Struct, frozen=True, tag="empty"):
-    """Entries of the trash are being given up, one mount point after the other: `order` has those of the first.
+    """Entries of the trash of one mount point are being given up.
 
-    why  `asked` or `expired`
+    why          `asked` or `expired`
+    more         there are others
+    unreachable  as of `LookIntent`
     """
 
     order: GiveUp
     entries: tuple[TrashEntry, ...]
-    left: tuple[GiveUp, ...] = ()
     why: str = "asked"
     more: bool = False
     unreachable: tuple[str, ...] = ()

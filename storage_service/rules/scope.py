@@ -15,8 +15,8 @@ from .decision import AcqIntent, ConfigIntent, EmptyIntent, Intent, LookIntent, 
 from .ownership import run_id_of
 from .state import State
 
-# No storage has such an id. One command at a time works on the trash.
-_TRASH = ".trash"
+# No storage has such an id. One command at a time works on the trash of a mount point.
+_TRASH = ".trash "
 
 
 class Scope(Struct, frozen=True):
@@ -58,7 +58,7 @@ def scope_of(state: State, command: Command) -> Scope:
         case commands.CancelConversion():
             return Scope()
         case commands.RestoreTrash() | commands.EmptyTrash():
-            return Scope(_TRASH, whole=True)
+            return Scope(_TRASH + command.mp, whole=True) if command.mp is not None else Scope()
         case _:
             return Scope(getattr(command, "storage_id", ""), whole=True)
 
@@ -74,9 +74,11 @@ def scope_of_intent(intent: Intent) -> Scope:
         case AcqIntent():
             return Scope(intent.storage_id, node=intent.acq.node_id)
         case RestoreIntent():
-            return Scope(_TRASH, whole=True, node=intent.order.id)
-        case LookIntent() | EmptyIntent():
-            return Scope(_TRASH, whole=True)
+            return Scope(_TRASH + intent.order.mp, whole=True, node=intent.order.id)
+        case EmptyIntent():
+            return Scope(_TRASH + intent.order.mp, whole=True)
+        case LookIntent() if intent.named:
+            return Scope(_TRASH + intent.order.mp, whole=True)
         case _:
             return Scope()
 

@@ -76,7 +76,8 @@ def settle_look(state: State, intent: LookIntent, result: Result, now: Moment) -
         following = replace(intent.order, mp=intent.left[0])
         return Intended(replace(intent, order=following, left=intent.left[1:]))
     name = intent.order.name
-    if not intent.found and intent.unreachable and (name is not None or isinstance(result, Failed)):
+    nowhere = len(intent.unreachable) == len(state.places.roots)
+    if not intent.found and (nowhere or (intent.unreachable and name is not None)):
         where = ", ".join(intent.unreachable)
         return errors.unavailable("mount", f"The trash of {where} cannot be looked into now; try again.")
     if not intent.found and name is not None:
@@ -87,13 +88,12 @@ def settle_look(state: State, intent: LookIntent, result: Result, now: Moment) -
 def _empty(intent: LookIntent) -> Decision:
     if not intent.found:
         return Accepted((), plain(_emptied((), intent.more, intent.unreachable)))
-    orders = tuple(
-        GiveUp(mp, tuple(entry.uid for entry in intent.found if entry.mp == mp))
-        for mp in dict.fromkeys(entry.mp for entry in intent.found)
-    )
-    return Intended(
-        EmptyIntent(orders[0], intent.found, orders[1:], more=intent.more, unreachable=intent.unreachable)
-    )
+    # One mount point at a time: one that fails in the middle keeps nobody from the others.
+    mp = intent.found[0].mp
+    entries = tuple(entry for entry in intent.found if entry.mp == mp)
+    more = intent.more or len(entries) < len(intent.found)
+    order = GiveUp(mp, tuple(entry.uid for entry in entries))
+    return Intended(EmptyIntent(order, entries, more=more, unreachable=intent.unreachable))
 
 
 def _restore(state: State, intent: LookIntent, result: Result, now: Moment) -> Decision:
@@ -179,8 +179,6 @@ def settle_empty(intent: EmptyIntent, result: Done | Taken | Failed) -> Decision
     """These entries are given up: the second decision of `empty_trash`, and of what has expired."""
     if isinstance(result, Failed):
         return Refusal(result.code, result.message, result.details)
-    if intent.left:
-        return Intended(replace(intent, order=intent.left[0], left=intent.left[1:]))
     events = tuple(_told(facts.TrashEmptied(entry, intent.why), entry) for entry in intent.entries)
     return Accepted(events, plain(_emptied(intent.entries, intent.more, intent.unreachable)))
 

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from storage_protocol import commands as c
 from storage_protocol.records import TrashEntry
 from storage_service.desk.desk import EXPIRED
 from storage_service.rules import render
+from storage_service.rules.state import Places
 from storage_service.rules.trash_work import GiveUp, LookIntoTrash, RestoreFolder, Seen
 from storage_service.rules.work import Done, Failed, Order, Result
 from tests.support.step_shell import ACQ, PLACES, StepShell, close, new_acq, new_run, set_acq, with_acq
@@ -259,3 +261,55 @@ def test_a_storage_s_topic_is_only_what_may_be_a_storage_s_id(shell: StepShell) 
     shell.desk.outcome(EXPIRED, (strange,), shell.now)
     shell.run()
     assert (shell.events[-1].storage_id, shell.events[-1].subject) == (None, "u9")
+
+
+def test_of_several_mount_points_one_is_emptied_at_a_time_and_one_that_is_away_is_named(trash: Trash) -> None:
+    shell = StepShell()
+    shell.desk.state.places = Places({"one:///": "/1", "two:///": "/2", "away:///": "/3"})
+
+    def door(order: Order) -> Result:
+        trash.orders.append(order)
+        if not isinstance(order, LookIntoTrash):
+            return Done()
+        if order.mp == "away:///":
+            return AWAY
+        gone = {name for given_up in trash.of(GiveUp) if given_up.mp == order.mp for name in given_up.names}
+        found = tuple(replace(entry(uid), mp=order.mp) for uid in ("u1", "u2") if uid not in gone)
+        return Seen(tuple(each for each in found if order.name in (None, each.uid)))
+
+    shell.door = door
+    for more in (True, False):
+        done = shell.call(c.EmptyTrash()).result
+        assert (done["entries"], done["bytes"], done["more"]) == (2, 20, more)
+        assert done["unreachable"] == ["away:///"]
+    assert trash.of(GiveUp) == [GiveUp("one:///", ("u1", "u2")), GiveUp("two:///", ("u1", "u2"))]
+    assert shell.call(c.EmptyTrash()).result["entries"] == 0
+    assert shell.call(c.EmptyTrash(mp="away:///")).error.code == "unavailable"
+    assert shell.call(c.EmptyTrash(uid="u1")).error.code == "unavailable"  # it may be in the one that is away
+
+
+def test_what_two_mount_points_have_is_restored_from_the_one_that_is_named(trash: Trash) -> None:
+    shell = StepShell()
+    shell.desk.state.places = Places({"one:///": "/1", "two:///": "/2"})
+    shell.door = lambda order: (
+        Seen((replace(entry("u1"), mp=order.mp),)) if isinstance(order, LookIntoTrash) else Done()
+    )
+    refused = shell.call(c.RestoreTrash(uid="u1")).error
+    assert (refused.code, refused.details["field"]) == ("bad_request", "mp")
+    assert shell.call(c.RestoreTrash(uid="u1", mp="two:///")).error.details["what"] == "place"
+    assert shell.call(c.RestoreTrash(uid="u1", mp="three:///")).error.details["what"] == "mount"
+
+
+def test_a_mount_point_that_fails_in_the_middle_keeps_nobody_from_the_others(trash: Trash) -> None:
+    shell = StepShell()
+    shell.desk.state.places = Places({"one:///": "/1", "two:///": "/2"})
+
+    def door(order: Order) -> Result:
+        if isinstance(order, LookIntoTrash):
+            return Seen((replace(entry("u1"), mp=order.mp),))
+        return AWAY if order.mp == "one:///" else Done()
+
+    shell.door = door
+    assert shell.call(c.EmptyTrash(mp="one:///")).error.code == "unavailable"
+    assert shell.call(c.EmptyTrash(mp="one:///")).error.code == "unavailable"
+    assert shell.call(c.EmptyTrash(mp="two:///")).result["entries"] == 1
