@@ -281,6 +281,7 @@ class Work:
             each.stored = StoredIntent(intent_id, decision.intent, key, each.stored.fingerprint)
             each.durable = each.at_door = False
             ledger.batch.intents[intent_id] = each.stored
+            ledger.residents.forget_transient()
             return
         answer: Any = decision
         if isinstance(decision, Accepted):
@@ -289,6 +290,7 @@ class Work:
             if key is not None:
                 ledger.remember(key, each.stored.fingerprint, answer)
         self._close(intent_id)
+        ledger.residents.forget_transient()
         if each.ticket is not None:
             ledger.batch.replies.append((each.ticket, answer))
         if key is not None and isinstance(answer, Refusal):
