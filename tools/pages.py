@@ -107,13 +107,6 @@ RESULTS: dict[str, dict[str, str]] = {
         "retry_conversion": "[Conversion](#conversion)",
         "cancel_conversion": "[Conversion](#conversion)",
     },
-    "4.7 Trash": {
-        "list_trash": (
-            "`entries`: list of [TrashEntry](#trashentry); `cursor`: str or nil; `unreachable`: list of str"
-        ),
-        "restore_trash": "[TrashEntry](#trashentry), and `rundb`: bool; `acqs`: int",
-        "empty_trash": "`entries`, `bytes`: int; `more`: bool; `unreachable`: list of str",
-    },
     "4.6 Service": {
         "ping": "`time`: str",
         "describe": (
@@ -130,6 +123,13 @@ RESULTS: dict[str, dict[str, str]] = {
         "replay_events": (
             "`events`: list of event bodies; `last_seq`, `oldest_seq`: int; `journal_id`: str; `more`: bool"
         ),
+    },
+    "4.7 Trash": {
+        "list_trash": (
+            "`entries`: list of [TrashEntry](#trashentry); `cursor`: str or nil; `unreachable`: list of str"
+        ),
+        "restore_trash": "[TrashEntry](#trashentry), and `rundb`: bool; `acqs`: int",
+        "empty_trash": "`entries`, `bytes`: int; `more`: bool; `unreachable`: list of str",
     },
 }
 RECORDS = (

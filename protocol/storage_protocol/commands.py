@@ -302,6 +302,37 @@ class CancelConversion(Command, frozen=True, kw_only=True):
     reason: a.Text = ""
 
 
+# 4.6 Service
+
+
+class Ping(Command, frozen=True, kw_only=True):
+    """The service's time."""
+
+    CMD: ClassVar = "ping"
+
+
+class Describe(Command, frozen=True, kw_only=True):
+    """What this service is, its limits and its commands."""
+
+    CMD: ClassVar = "describe"
+
+
+class GetStatus(Command, frozen=True, kw_only=True):
+    """How the service fares: journal, mounts, conversions, queues, warnings."""
+
+    CMD: ClassVar = "get_status"
+
+
+class ReplayEvents(Command, frozen=True, kw_only=True):
+    """Events of the journal, oldest first."""
+
+    CMD: ClassVar = "replay_events"
+    after_seq: a.Seq = 0
+    topics: a.Topics = ()
+    subject: a.Id | None = None
+    limit: a.PageSize = 1000
+
+
 # 4.7 Trash
 
 
@@ -332,37 +363,6 @@ class EmptyTrash(Command, frozen=True, kw_only=True):
     mp: a.MountPoint | None = None
     uid: a.Id | None = None
     older_than_s: a.Age = 0.0
-
-
-# 4.6 Service
-
-
-class Ping(Command, frozen=True, kw_only=True):
-    """The service's time."""
-
-    CMD: ClassVar = "ping"
-
-
-class Describe(Command, frozen=True, kw_only=True):
-    """What this service is, its limits and its commands."""
-
-    CMD: ClassVar = "describe"
-
-
-class GetStatus(Command, frozen=True, kw_only=True):
-    """How the service fares: journal, mounts, conversions, queues, warnings."""
-
-    CMD: ClassVar = "get_status"
-
-
-class ReplayEvents(Command, frozen=True, kw_only=True):
-    """Events of the journal, oldest first."""
-
-    CMD: ClassVar = "replay_events"
-    after_seq: a.Seq = 0
-    topics: a.Topics = ()
-    subject: a.Id | None = None
-    limit: a.PageSize = 1000
 
 
 COMMANDS: dict[str, CommandSpec] = {
