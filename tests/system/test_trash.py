@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pty
 import re
+import select
 import subprocess
 import sys
 import uuid
@@ -282,3 +284,31 @@ def test_the_command_line_lists_restores_and_empties(own_service: Make) -> None:
     assert (gone.returncode, gone.stdout.split()[0]) == (0, "1")
     assert cli(service, "list").stdout == "The trash is empty.\n"
     assert cli(service, "empty", new["uid"], "--yes").returncode == 1
+
+
+def at_a_terminal(service: Service, answer: str) -> tuple[int, str]:
+    """`trash empty` with a person who answers; the exit code and what was shown."""
+    ours, theirs = pty.openpty()
+    words = [sys.executable, "-m", "storage_service", "trash", "empty", "--endpoint", service.commands]
+    process = subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True)
+    os.close(theirs)
+    shown, asked = "", False
+    with contextlib.suppress(OSError):  # the end of the other side
+        while select.select([ours], [], [], 60)[0]:
+            shown += os.read(ours, 4096).decode()
+            if "for good?" in shown and not asked:
+                asked = True
+                os.write(ours, f"{answer}\n".encode())
+    os.close(ours)
+    return process.wait(60), shown
+
+
+def test_at_a_terminal_it_asks_before_it_deletes(own_service: Make) -> None:
+    service = own_service()
+    (service.mount / ".storage-trash/u0").mkdir(parents=True)
+    assert at_a_terminal(service, "")[0] == 1
+    assert (service.mount / ".storage-trash/u0").exists()
+    code, shown = at_a_terminal(service, "y")
+    assert code == 0
+    assert "1 entry given up" in shown
+    eventually(lambda: not (service.mount / ".storage-trash/u0").exists())
