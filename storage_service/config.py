@@ -21,7 +21,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from storage_protocol.limits import Limits
-from storage_service.config_rules import ENTRY_RULES, RULES, TRASH_KEEP_DAYS, is_local, rooted
+from storage_service.config_rules import ENTRY_RULES, RULES, is_local, rooted
 
 FILE = "storage.toml"
 """Looked for in the working directory when no file is named."""
@@ -88,9 +88,8 @@ class Journal(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Trash(Struct, frozen=True, forbid_unknown_fields=True):
-    keep_days: int = TRASH_KEEP_DAYS
-    """Days after which a later version deletes what was set aside. This version never empties the trash and takes
-    no other number."""
+    keep_days: Annotated[int, Meta(ge=0, le=36_500)] = 7
+    """Days for which what `remove` has set aside is kept before it is deleted; 0: never deleted by itself."""
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True):

@@ -11,8 +11,6 @@ from typing import Any
 
 from storage_protocol import names
 
-TRASH_KEEP_DAYS = 7
-
 _IPC_PATH_BYTES = 107  # the most that the address of a Unix domain socket has room for on Linux
 _TCP = re.compile(r"tcp://(\*|[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+(?:%[^\]]+)?\]):([0-9]{1,5})")
 
@@ -62,12 +60,6 @@ def journal_keep_days(days: int) -> str | None:
     return "this version keeps events for ever, so it must be 0" if days else None
 
 
-def trash_keep_days(days: int) -> str | None:
-    if days == TRASH_KEEP_DAYS:
-        return None
-    return f"this version never empties the trash; leave it out or at {TRASH_KEEP_DAYS}, which has no effect yet"
-
-
 RULES: dict[str, Callable[[Any], str | None]] = {
     "state_dir": folder,
     "database": database,
@@ -75,7 +67,6 @@ RULES: dict[str, Callable[[Any], str | None]] = {
     "endpoints.events": endpoint,
     "conversion.scripts_dir": folder,
     "journal.keep_days": journal_keep_days,
-    "trash.keep_days": trash_keep_days,
 }
 """By key; the value has its type and is in its range."""
 

@@ -19,8 +19,12 @@ from typing import Any, Protocol, TypeVar
 import structlog
 from msgspec.structs import replace
 
+from storage_protocol.records import TrashEntry
+
 from .doors.folders import FolderMount, runnable_script
 from .doors.log_writer import LogWriter
+from .doors.trash import Measured, Place, Trash
+from .doors.trash_sweep import Sweep
 from .failpoints import passing
 from .rules.work import Failed, Fault, MakeFolder, Order, ReachMount, Result, RunScript, WriteMarker
 
@@ -46,6 +50,9 @@ class Door(Protocol):
 
     def local_path(self, path: tuple[str, ...]) -> Path: ...
 
+    @property
+    def trash(self) -> Trash: ...
+
 
 class _Mount:
     """One mount point: its door, its threads, what is late, and the look at it that `get_status` waits for."""
@@ -58,6 +65,7 @@ class _Mount:
         self.logs = ThreadPoolExecutor(1, f"logs {mp}")
         self.late: set[object] = set()
         self.probe: asyncio.Future[dict[str, Any]] | None = None
+        self.sweep: Sweep | None = None
 
     def in_time(
         self,
@@ -215,9 +223,51 @@ class Mounts:
             if state["state"] != "ok":
                 _log.warning("a mount point cannot be used; what needs it is unavailable", **state)
 
+    def has(self, mp: str) -> bool:
+        """Whether a mount point is configured."""
+        return mp in self._mounts
+
+    async def trash(
+        self, mp: str | None, before: Place | None, limit: int, wait_s: float
+    ) -> tuple[list[tuple[Place, TrashEntry]], bool, list[str]]:
+        """The newest entries of the trash (of all mount points, or of one), older than `before`; whether there are
+        more; and the mount points that did not answer in time."""
+        asked = {
+            each.mp: asyncio.wrap_future(each.pool.submit(each.door.trash.page, before, limit))
+            for each in self._mounts.values()
+            if mp in (None, each.mp) and not each.late
+        }
+        if asked:
+            await asyncio.wait(asked.values(), timeout=wait_s)
+        found, more = list[tuple[Place, TrashEntry]](), False
+        silent = [each for each in self._mounts if mp in (None, each) and each not in asked]
+        for name, answer in asked.items():
+            if not answer.done() or answer.exception() is not None:
+                silent.append(name)
+                continue
+            page, page_has_more = answer.result()
+            found += [((*listed, name), entry) for listed, entry in page]
+            more = more or page_has_more
+        found.sort(key=lambda each: each[0], reverse=True)
+        return found[:limit], more or len(found) > limit, silent
+
+    def sweep(self, keep_s: float, expired: Callable[[tuple[TrashEntry, ...]], None]) -> None:
+        """Sweep the trash of each mount point from now on; `expired` is called in the loop (see `Sweep`)."""
+        loop = asyncio.get_running_loop()
+
+        def tell(entries: tuple[TrashEntry, ...]) -> None:
+            with suppress(RuntimeError):  # the loop has ended meanwhile; the next start finds them again
+                loop.call_soon_threadsafe(expired, entries)
+
+        for mount in self._mounts.values():
+            mount.sweep = Sweep(mount.door.trash, mount.mp, keep_s, tell)
+            mount.sweep.start()
+
     def close(self) -> None:
         """Take no more work. What hangs is not waited for."""
         for mount in (self._scripts, *self._mounts.values()):
+            if mount.sweep is not None:
+                mount.sweep.stop()
             for pool in (mount.pool, mount.seals, mount.logs):
                 pool.shutdown(wait=False, cancel_futures=True)
 
@@ -273,8 +323,10 @@ def _state(mount: _Mount) -> dict[str, Any]:
         disk = os.statvfs(mount.door.local_path(()))
     except OSError as error:
         return _unavailable(mount.mp, error.strerror or str(error))
-    return {"mp": mount.mp, "state": "ok", "free_bytes": disk.f_bavail * disk.f_frsize, "reason": None}
+    free = disk.f_bavail * disk.f_frsize
+    trash = mount.door.trash.measured
+    return {"mp": mount.mp, "state": "ok", "free_bytes": free, "reason": None, "trash": trash}
 
 
 def _unavailable(mp: str, reason: str) -> dict[str, Any]:
-    return {"mp": mp, "state": "unavailable", "free_bytes": None, "reason": reason}
+    return {"mp": mp, "state": "unavailable", "free_bytes": None, "reason": reason, "trash": Measured()}

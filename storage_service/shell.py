@@ -32,7 +32,7 @@ from .bus.endpoint import Endpoint
 from .bus.publisher import Publisher
 from .config import Config
 from .desk.batch import Batch, Journal
-from .desk.desk import Desk, Now
+from .desk.desk import EXPIRED, Desk, Now
 from .desk.keyring import Keyring
 from .desk.messages import Ticket, open_message
 from .desk.out import Out
@@ -160,6 +160,7 @@ class Service:
             _log.warning(warning)
         await self._recover()
         await self._mounts.warn(MOUNTS_WAIT_S)
+        self._mounts.sweep(config.trash.keep_days * 86_400.0, partial(self._outcome, EXPIRED))
         self._endpoint.start_reading()
         loop.call_later(HEARTBEAT_S, self._heartbeat)
         notify("READY=1")

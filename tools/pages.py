@@ -116,17 +116,26 @@ RESULTS: dict[str, dict[str, str]] = {
         ),
         "get_status": (
             "`started_at`: str; `journal`: map of `journal_id`, `first_seq`, `last_seq`; `mounts`: list of maps "
-            "of `mp`, `state`, `free_bytes`, `reason`; `conversions`: map of state to count; `queues`: map of "
-            "what waits to count; `loop`: map of `stalls`, `longest_s`; `storages`: int; `warnings`: list of str"
+            "of `mp`, `state`, `free_bytes`, `reason`, and `trash`, a map of `entries`, `bytes`, `measured_at`; "
+            "`conversions`: map of state to count; `queues`: map of what waits to count; `loop`: map of `stalls`, "
+            "`longest_s`; `storages`: int; `warnings`: list of str"
         ),
         "replay_events": (
             "`events`: list of event bodies; `last_seq`, `oldest_seq`: int; `journal_id`: str; `more`: bool"
         ),
     },
+    "4.7 Trash": {
+        "list_trash": (
+            "`entries`: list of [TrashEntry](#trashentry); `cursor`: str or nil; `unreachable`: list of str"
+        ),
+        "restore_trash": "[TrashEntry](#trashentry), and `rundb`: bool; `acqs`: int",
+        "empty_trash": "`entries`, `bytes`: int; `more`: bool; `unreachable`: list of str",
+    },
 }
 RECORDS = (
     *(records.Storage, records.Run, records.Acquisition, records.CountedMark, records.Marked),
     *(records.Node, records.AcquisitionNode, records.Conversion, records.Location, records.Warn),
+    records.TrashEntry,
 )
 
 

@@ -87,6 +87,9 @@ COMMANDS_ASKED: tuple[Command, ...] = (
     commands.Describe(),
     commands.GetStatus(),
     commands.ReplayEvents(after_seq=41, topics=("acquisition.", "conversion.failed/daq/"), limit=500),
+    commands.ListTrash(mp="file:///", limit=20),
+    commands.RestoreTrash(uid=RUN_UID, replace=True),
+    commands.EmptyTrash(older_than_s=86_400.0),
 )
 
 STORAGE = records.Storage(
@@ -193,6 +196,17 @@ QUEUED = records.Conversion(
 RUNNING = replace(
     QUEUED, state="running", attempt=1, log=_location(f"{_ACQ_PATH}/conversion-1-1.log"), started_at=LATE
 )
+TRASHED = records.TrashEntry(
+    mp="file:///",
+    uid=RUN_UID,
+    id=RUN_ID,
+    kind="run",
+    path=_RUN_PATH,
+    storage_id=STORAGE_ID,
+    set_aside_at=EARLY,
+    bytes=5_000_000_000,
+    files=12,
+)
 SEGMENT = {"acq_id": ACQ_ID, "uid": ACQ_UID, "segment": 1}
 
 # type: (storage_id, subject, data)
@@ -210,6 +224,7 @@ EVENTS_TOLD: dict[str, tuple[str | None, str | None, Any]] = {
     "run.created": (STORAGE_ID, RUN_ID, RUN),
     "run.taken_over": (STORAGE_ID, RUN_ID, RUN),
     "run.removed": (STORAGE_ID, RUN_ID, RUN),
+    "run.restored": (STORAGE_ID, RUN_ID, RUN),
     "run.param_set": (STORAGE_ID, RUN_ID, {"param": "shift", "value": "Zoë"}),
     "acquisition.started": (STORAGE_ID, ACQ_ID, ACQ_OPEN),
     "acquisition.param_set": (STORAGE_ID, ACQ_ID, {"param": "gain", "value": -(1 << 63)}),
@@ -222,6 +237,9 @@ EVENTS_TOLD: dict[str, tuple[str | None, str | None, Any]] = {
     "acquisition.aborted": (STORAGE_ID, ACQ_ID, ACQ_ABORTED),
     "acquisition.sealed": (STORAGE_ID, ACQ_ID, SEGMENT),
     "acquisition.removed": (STORAGE_ID, ACQ_ID, replace(ACQ_ABORTED, sealed=True)),
+    "acquisition.restored": (STORAGE_ID, ACQ_ID, replace(ACQ_ABORTED, sealed=True)),
+    "trash.restored": (STORAGE_ID, RUN_ID, {**msgspec.to_builtins(TRASHED), "rundb": True, "acqs": 1}),
+    "trash.emptied": (STORAGE_ID, RUN_ID, {**msgspec.to_builtins(TRASHED), "why": "expired"}),
     "acquisition.warning": (
         STORAGE_ID,
         ACQ_ID,
@@ -268,6 +286,8 @@ RESULTS: dict[str, Any] = {
     ),
     "get_conversion": RUNNING,
     "ping": {"time": LATE},
+    "list_trash": {"entries": (TRASHED,), "cursor": None, "unreachable": ()},
+    "empty_trash": {"entries": 1, "bytes": 5_000_000_000, "more": False, "unreachable": ()},
 }
 
 REFUSALS: tuple[errors.Refusal, ...] = (

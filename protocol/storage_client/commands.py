@@ -21,10 +21,13 @@ from .replies import (
     AcquisitionPage,
     ConversionPage,
     Description,
+    Emptied,
     EventPage,
     NodePage,
+    Restored,
     Status,
     StorageList,
+    TrashPage,
 )
 from .spool import Spooled
 
@@ -356,3 +359,19 @@ class Commands(Generic[S]):
         """Events of the journal, oldest first."""
         command = c.ReplayEvents(after_seq=after_seq, topics=tuple(topics), subject=subject, limit=limit)
         return await self._ask(command, EventPage)
+
+    # 4.7 Trash
+
+    async def list_trash(self, *, mp: str | None = None, limit: int = 100, cursor: str | None = None) -> TrashPage:
+        """What was set aside and is still there, newest first."""
+        return await self._ask(c.ListTrash(mp=mp, limit=limit, cursor=cursor), TrashPage)
+
+    async def restore_trash(self, uid: str, *, mp: str | None = None, replace: bool = False) -> Restored | S:
+        """Move what was set aside back to where it was; with replace, set aside what stands there now."""
+        return await self._change(c.RestoreTrash(uid=uid, mp=mp, replace=replace), Restored)
+
+    async def empty_trash(
+        self, *, mp: str | None = None, uid: str | None = None, older_than_s: float = 0.0
+    ) -> Emptied | S:
+        """Give up what was set aside, for good: all of it, one entry, or what is older."""
+        return await self._change(c.EmptyTrash(mp=mp, uid=uid, older_than_s=older_than_s), Emptied)

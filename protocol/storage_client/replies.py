@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import Struct
 
 from storage_protocol.events import Event
-from storage_protocol.records import Acquisition, Conversion, Node, Storage
+from storage_protocol.records import Acquisition, Conversion, Node, Storage, TrashEntry
 
 from .cursor import Cursor
 
@@ -46,6 +46,35 @@ class ConversionPage(Struct, frozen=True):
     cursor: str | None = None
 
 
+class TrashPage(Struct, frozen=True):
+    """What was set aside, newest first. `cursor` asks for the next page; None: there is none. `unreachable`: mount
+    points whose trash could not be looked into."""
+
+    entries: tuple[TrashEntry, ...]
+    cursor: str | None = None
+    unreachable: tuple[str, ...] = ()
+
+
+class Restored(TrashEntry, frozen=True, kw_only=True):
+    """What came back from the trash. `rundb`: whether the RunDB has it again, with `acqs` acquisitions of its."""
+
+    rundb: bool
+    acqs: int
+
+
+class Emptied(Struct, frozen=True):
+    """How many entries of the trash were given up, and their bytes as far as those were measured.
+
+    more         there are others: ask again
+    unreachable  mount points whose trash could not be looked into
+    """
+
+    entries: int
+    bytes: int
+    more: bool
+    unreachable: tuple[str, ...] = ()
+
+
 class EventPage(Struct, frozen=True):
     """Events of the journal, oldest first.
 
@@ -82,6 +111,14 @@ class JournalSpan(Struct, frozen=True):
     last_seq: int
 
 
+class TrashStatus(Struct, frozen=True):
+    """What a trash holds, and when that was measured; None: not yet."""
+
+    entries: int | None = None
+    bytes: int | None = None
+    measured_at: str | None = None
+
+
 class MountStatus(Struct, frozen=True):
     """How a mount point fares. `free_bytes` is None where it is not known."""
 
@@ -89,6 +126,7 @@ class MountStatus(Struct, frozen=True):
     state: str
     free_bytes: int | None = None
     reason: str | None = None
+    trash: TrashStatus = TrashStatus()
 
 
 class Status(Struct, frozen=True):

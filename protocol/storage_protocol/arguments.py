@@ -66,6 +66,7 @@ Seconds = Annotated[float, Meta(description="seconds > 0", gt=0, le=MAX_SECONDS)
 Count = Annotated[int, Meta(description="int >= 0", ge=0, le=MAX_COUNT, extra={"integer": True})]
 Segment = Annotated[int, Meta(description="int >= 1", ge=1, le=names.INT64_MAX, extra={"integer": True})]
 Seq = Annotated[int, Meta(description="int >= 0", ge=0, le=names.INT64_MAX, extra={"integer": True})]
+Age = Annotated[float, Meta(description="seconds, int or float >= 0", ge=0, le=1e10)]
 PageSize = Annotated[int, Meta(description="int from 1 to 10000", ge=1, le=10_000, extra={"integer": True})]
 Cursor = Annotated[str, Meta(description="cursor of the page before", max_length=4096)]
 Time = Annotated[str, Meta(description="RFC 3339 time", extra={"read": _time})]

@@ -333,6 +333,38 @@ class ReplayEvents(Command, frozen=True, kw_only=True):
     limit: a.PageSize = 1000
 
 
+# 4.7 Trash
+
+
+class ListTrash(Command, frozen=True, kw_only=True):
+    """What was set aside and is still there, newest first."""
+
+    CMD: ClassVar = "list_trash"
+    mp: a.MountPoint | None = None
+    limit: a.PageSize = 100
+    cursor: a.Cursor | None = None
+
+
+class RestoreTrash(Command, frozen=True, kw_only=True):
+    """Move what was set aside back to where it was; with replace, set aside what stands there now."""
+
+    CMD: ClassVar = "restore_trash"
+    MUTATING: ClassVar = True
+    uid: a.Id
+    mp: a.MountPoint | None = None
+    replace: a.Flag = False
+
+
+class EmptyTrash(Command, frozen=True, kw_only=True):
+    """Give up what was set aside, for good."""
+
+    CMD: ClassVar = "empty_trash"
+    MUTATING: ClassVar = True
+    mp: a.MountPoint | None = None
+    uid: a.Id | None = None
+    older_than_s: a.Age = 0.0
+
+
 COMMANDS: dict[str, CommandSpec] = {
     command.CMD: spec_of(command, command.MUTATING)
     for command in (
@@ -343,6 +375,7 @@ COMMANDS: dict[str, CommandSpec] = {
         *(NewGroup, GetNode, ListNodes, FindNodes),
         *(ListConversions, GetConversion, RetryConversion, CancelConversion),
         *(Ping, Describe, GetStatus, ReplayEvents),
+        *(ListTrash, RestoreTrash, EmptyTrash),
     )
 }
 

@@ -152,3 +152,21 @@ class Conversion(Struct, frozen=True):
     started_at: str | None
     ended_at: str | None
     reason: str
+
+
+class TrashEntry(Struct, frozen=True):
+    """What `remove` has set aside. `uid` is its name in the trash: the uid of what it was, where that was known.
+
+    `id`, `kind` (`run` or `acq`), `path` and `storage_id` are what its marker file says, None where it says
+    nothing; `bytes` and `files` are None until they are measured.
+    """
+
+    mp: str
+    uid: str
+    id: str | None
+    kind: str | None
+    path: str | None
+    storage_id: str | None
+    set_aside_at: str
+    bytes: int | None = None
+    files: int | None = None

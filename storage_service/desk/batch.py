@@ -125,9 +125,12 @@ class Batch:
             case facts.AcqStarted():
                 self.searched[fact.acq.node_id] = False
                 self.params.update({(fact.acq.node_id, name): value for name, value in fact.acq.params.items()})
-            case facts.RunCreated():
+            case facts.RunCreated() | facts.RunRestored():
                 self.searched[fact.run.node_id] = True
                 self.params.update({(fact.run.node_id, name): value for name, value in fact.run.params.items()})
+            case facts.AcqRestored():
+                self.searched[fact.acq.node_id] = True
+                self.params.update({(fact.acq.node_id, name): value for name, value in fact.acq.params.items()})
             case facts.AcqRemoved():
                 self._wipe(fact.acq_id)
             case facts.RunRemoved():

@@ -24,14 +24,16 @@ from storage_protocol.codec import Rejected
 from storage_protocol.commands import Command
 from storage_protocol.errors import Refusal
 from storage_protocol.limits import Limits
+from storage_protocol.records import TrashEntry
 from storage_protocol.times import to_wire
 
 from ..rules import decide
 from ..rules.conversions import Policy
-from ..rules.decision import Accepted, Answer, Decision, Intended, Moment, Waits
+from ..rules.decision import Accepted, Answer, Decision, EmptyIntent, Intended, Moment, Waits
 from ..rules.facts import AcqParamSet, Event
-from ..rules.scope import scope_of
+from ..rules.scope import scope_of, scope_of_intent
 from ..rules.state import Key, Places
+from ..rules.trash_work import GiveUp
 from ..rules.work import Ended
 from .ages import Ages
 from .batch import Batch, Journal, StoredIntent
@@ -44,6 +46,7 @@ from .work import Work
 
 MAX_WAITING = 20_000
 RETRY_AFTER_S = 1.0
+EXPIRED = "expired"
 
 
 class Now(Struct, frozen=True):
@@ -318,10 +321,20 @@ class Desk:
     # Outcomes and time
 
     def outcome(self, work_id: str, result: Any, now: Now) -> None:
-        """What came of an order that `out.orders` gave out."""
+        """What came of an order that `out.orders` gave out; of `EXPIRED`, what a trash has that is too old."""
         moment = self._moment(now)
-        self.work.outcome(work_id, result, moment)
+        if work_id == EXPIRED:
+            self._expired(result)
+        else:
+            self.work.outcome(work_id, result, moment)
         self._go_on(moment)
+
+    def _expired(self, entries: tuple[TrashEntry, ...]) -> None:
+        """These entries of one trash are given up, unless a command is at work on it: then they are told again."""
+        order = GiveUp(entries[0].mp, tuple(entry.uid for entry in entries))
+        intent, intent_id = EmptyIntent(order, entries, why="expired"), self._ledger.fresh()
+        if self._ledger.scopes.widen(intent_id, scope_of_intent(intent)):
+            self.work.intended(StoredIntent(intent_id, intent), None)
 
     def ended(self, result: Ended, now: Now) -> None:
         """An attempt of a conversion is over."""

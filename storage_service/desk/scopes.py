@@ -22,13 +22,20 @@ class Scopes:
     def hold(self, holder: Holder, scope: Scope) -> None:
         self._held[holder] = scope
 
+    def widen(self, holder: Holder, scope: Scope) -> bool:
+        """Hold another scope than before, unless that is somebody's: nobody waits while he holds something."""
+        if self.in_the_way(scope, holder) is not None:
+            return False
+        self.hold(holder, scope)
+        return True
+
     def release(self, holder: Holder) -> None:
         """The intent's outcome is durable, or the command is decided."""
         self._held.pop(holder, None)
 
-    def in_the_way(self, scope: Scope, asking: Ticket) -> Holder | None:
+    def in_the_way(self, scope: Scope, asking: Holder) -> Holder | None:
         """Who a command of this scope has to wait for."""
         for holder, held in self._held.items():
-            if holder is not asking and held.collides(scope):
+            if holder != asking and held.collides(scope):
                 return holder
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from storage_protocol import errors
 from storage_protocol.errors import Refusal
 
 from ..rules import decide, facts
@@ -18,10 +19,13 @@ from ..rules.decision import (
     AcqIntent,
     CancelIntent,
     ConfigIntent,
+    EmptyIntent,
     Intended,
     Intent,
+    LookIntent,
     MarkerIntent,
     Moment,
+    RestoreIntent,
     RunIntent,
 )
 from ..rules.facts import Event
@@ -205,7 +209,7 @@ class Work:
             case MarkerIntent():
                 each.at_door = True
                 self._ledger.timers.at(moment.mono + MARKER_DELAY_S, partial(self._write_marker, intent_id))
-            case ConfigIntent():
+            case ConfigIntent() | LookIntent() | RestoreIntent() | EmptyIntent():
                 each.at_door = True
                 out.orders.append((f"intent {intent_id}", intent.order))
             case RunIntent() | AcqIntent():
@@ -257,7 +261,8 @@ class Work:
     def _settle(self, intent_id: str, result: Any, moment: Moment) -> None:
         ledger, each = self._ledger, self._intents[intent_id]
         intent, key = each.stored.intent, each.stored.key
-        missing = [need for need in decide.needs_to_settle(ledger.state, intent) if not ledger.state.has(need)]
+        needed = decide.needs_to_settle(ledger.state, intent, result)
+        missing = [need for need in needed if not ledger.state.has(need)]
         if missing:
             ledger.asking.records(missing)
             self._parked.append((f"intent {intent_id}", result))
@@ -269,11 +274,14 @@ class Work:
             decision = decide.settle(ledger.state, intent, result, moment, ledger.limits)
         except Exception as error:  # noqa: BLE001  a defect in a rule must not end the service, nor lose the reply
             decision = ledger.defect(error)
+        if isinstance(decision, Intended) and not ledger.scopes.widen(intent_id, scope_of_intent(decision.intent)):
+            decision = errors.unavailable("busy", "Something is under way in the same place; try again.")
         if isinstance(decision, Intended):
             each.before = each.stored
             each.stored = StoredIntent(intent_id, decision.intent, key, each.stored.fingerprint)
             each.durable = each.at_door = False
             ledger.batch.intents[intent_id] = each.stored
+            ledger.residents.forget_transient()
             return
         answer: Any = decision
         if isinstance(decision, Accepted):
@@ -282,6 +290,7 @@ class Work:
             if key is not None:
                 ledger.remember(key, each.stored.fingerprint, answer)
         self._close(intent_id)
+        ledger.residents.forget_transient()
         if each.ticket is not None:
             ledger.batch.replies.append((each.ticket, answer))
         if key is not None and isinstance(answer, Refusal):
@@ -291,8 +300,8 @@ class Work:
     @staticmethod
     def _must_go_on(intent: Intent, result: Any) -> bool:
         """Whether a failure may have left something half done: what is removed may be in the trash already."""
-        removes = isinstance(intent, RunIntent | AcqIntent) and intent.removes
-        return removes and isinstance(result, Failed) and result.code == "unavailable"
+        moves = isinstance(intent, RestoreIntent | EmptyIntent) or getattr(intent, "removes", False)
+        return moves and isinstance(result, Failed) and result.code == "unavailable"
 
     def _stall(self, intent_id: str, each: OpenIntent, result: Failed, moment: Moment) -> None:
         """Who waits is told; the intent is carried out as soon as the outside world lets it."""

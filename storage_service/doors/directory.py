@@ -13,8 +13,9 @@ import ctypes
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,7 +48,7 @@ class Directory:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
+        self.close()
 
     def probe(self) -> None:
         """Ask the file system itself for an answer: an open alone may be served from a cache."""
@@ -83,6 +84,36 @@ class Directory:
         if stat.S_ISDIR(mode):
             return "folder"
         return "link" if stat.S_ISLNK(mode) else "file"
+
+    def status(self, name: str) -> os.stat_result:
+        """What the system says of this name, without following it."""
+        return os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+
+    def device(self) -> int:
+        """The file system that this directory is on."""
+        return os.fstat(self._fd).st_dev
+
+    def each(self) -> Iterator[str]:
+        """The names in it, as the system gives them; one iteration at a time."""
+        with os.scandir(self._fd) as found:
+            for entry in found:
+                yield entry.name
+
+    def names(self, most: int | None = None, besides: Container[str] = ()) -> list[str]:
+        """The names in it, at most so many and none of `besides`."""
+        return list(islice((name for name in self.each() if name not in besides), most))
+
+    def permit(self) -> None:
+        """Let its owner list and change it, where we may give such a permission."""
+        with suppress(OSError):
+            os.fchmod(self._fd, stat.S_IMODE(os.fstat(self._fd).st_mode) | stat.S_IRWXU)
+
+    def reopened(self) -> Directory:
+        """The same directory, opened once more: to be closed on its own."""
+        return self.enter(".")
+
+    def close(self) -> None:
+        os.close(self._fd)
 
     def read(self, name: str, limit: int) -> bytes | None:
         """The content of the plain file of this name, nil when there is none.

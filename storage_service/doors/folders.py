@@ -18,15 +18,21 @@ from itertools import count
 from pathlib import Path
 
 from storage_service.doors.directory import Directory, NotPlainFileError
+from storage_service.doors.losses import Losses
 from storage_service.doors.markers import Marker, markers_in
+from storage_service.doors.trash import Trash
 from storage_service.failpoints import passing
+from storage_service.rules.trash_work import GiveUp, LookIntoTrash, RestoreFolder
 from storage_service.rules.work import (
+    ACQ_MARKER,
     TRASH,
     Done,
     Failed,
     Fault,
     MakeFolder,
+    Order,
     ReachMount,
+    Result,
     Taken,
     WriteMarker,
 )
@@ -45,13 +51,16 @@ class FolderMount:
         self._was_mounted = False
         # Held from the look at the markers until ours is in place: of two that want a folder, one sees the other.
         self._lock = threading.Lock()
+        self._losses = Losses()
+        self.trash = Trash(mp, self._root)
 
-    def carry_out(self, order: ReachMount | MakeFolder | WriteMarker) -> Done | Taken | Failed:
+    def carry_out(self, order: Order) -> Result:
         """Carry out an order. What the outside world refuses is a `Failed`, never an exception:
 
         - `invalid_name`: a link stands in the path, a segment is none, or the script cannot be run
-        - `not_found`: the script is not there
-        - `already_exists`: a file stands in the path; or a folder in it, or the folder itself, is another's
+        - `not_found`: the script is not there, or the entry of the trash
+        - `already_exists`: a file stands in the path; or a folder in it, or the folder itself, is another's; or
+          something stands where an entry of the trash is to go back to
         - `unavailable`: the mount point is not there, full, read-only, broken; or the folder to write to is gone
         """
         try:
@@ -63,6 +72,12 @@ class FolderMount:
                         return self._make(order)
                     case WriteMarker():
                         return self._write(order)
+                    case LookIntoTrash():
+                        return self.trash.look(order)
+                    case RestoreFolder():
+                        return self._restore(order)
+                    case GiveUp():
+                        return self.trash.give_up(order)
         except Fault as fault:
             return Failed(fault.code, fault.message, fault.details)
 
@@ -121,6 +136,8 @@ class FolderMount:
                 opened.enter_context(self._enter(above[0], (TRASH,))).sync()
             for directory in (folder, *reversed(above)):
                 directory.sync()
+            if order.marker_name == ACQ_MARKER:
+                self._losses.watch(order.uid, folder)
         passing("folders.made")
         return Done()
 
@@ -144,7 +161,7 @@ class FolderMount:
             place = "/".join(order.path)
             raise self._unavailable(f"{place} was made by somebody else at the same moment") from error
 
-    def _made_before(self, parent: Directory, order: MakeFolder) -> bool:
+    def _made_before(self, parent: Directory, order: MakeFolder | RestoreFolder) -> bool:
         """Whether an earlier try of this order has made the folder."""
         with self._enter(parent, order.path) as folder:
             return any(marker.uid == order.uid for marker in markers_in(folder))
@@ -176,9 +193,51 @@ class FolderMount:
             raise
         return folder
 
-    def _move_to_trash(self, root: Directory, parent: Directory, order: MakeFolder, new_name: str) -> None:
+    def _restore(self, order: RestoreFolder) -> Done:
+        _check_segments((*order.path, order.name, order.set_aside or order.name))
+        with ExitStack() as opened:
+            with self._lock:
+                above = self._walk(opened, order.path[:-1], order)
+                trash = opened.enter_context(self._enter(above[0], (TRASH,), make=True))
+                if trash.kind(order.name) == "folder":
+                    self._move_back(trash, above, order)
+                elif not (above[-1].kind(order.path[-1]) == "folder" and self._made_before(above[-1], order)):
+                    message = f"There is nothing {order.name} in the trash of {self._mp}."
+                    raise Fault("not_found", message, what="trash", id=order.name)
+            # Always all of it, as in `_make`; the place before the trash: at any moment it is in one of them.
+            for directory in (*reversed(above), trash):
+                directory.sync()
+            passing("trash.restored")
+        self.trash.changed.set()
+        return Done()
+
+    def _move_back(self, trash: Directory, above: list[Directory], order: RestoreFolder) -> None:
+        parent, name = above[-1], order.path[-1]
+        with self._enter(trash, (order.name,)) as entry:
+            if not any((each.id, each.uid) == (order.id, order.uid) for each in markers_in(entry)):
+                raise self._unavailable(f"the entry {order.name} of the trash was changed by somebody")
+        if order.set_aside is not None and parent.kind(name) is not None:
+            passing("trash.setting_aside")
+            self._move_to_trash(above[0], parent, order, order.set_aside)
+            passing("trash.set_aside")
+        try:
+            passing("trash.restoring")
+            trash.move(order.name, parent, name)
+            passing("trash.moved_back")
+        except FileExistsError as error:
+            place = "/".join(order.path)
+            if order.set_aside is not None:
+                raise self._unavailable(f"{place} was made by somebody else at the same moment") from error
+            message = f"Something stands at {place} below {self._mp}, where it would go back to."
+            raise Fault("already_exists", message, what="folder", id=place) from error
+
+    def _move_to_trash(
+        self, root: Directory, parent: Directory, order: MakeFolder | RestoreFolder, new_name: str
+    ) -> None:
         with self._enter(parent, order.path) as folder:
             self._refuse_others(folder, order)
+            if order.aside and all(marker.uid == new_name for marker in markers_in(folder)):
+                folder.replace(order.marker_name, order.aside)
         with self._enter(root, (TRASH,), make=True) as trash:
             root.sync()
             passing("folders.set_aside")
@@ -199,12 +258,16 @@ class FolderMount:
         passing("folders.trash_synced")
         parent.sync()
         passing("folders.place_left")
+        self.trash.changed.set()
 
     def _write(self, order: WriteMarker) -> Done:
         if order.sync_data:
             with ExitStack() as opened:
                 passing("folders.seal")
-                self._own_folder(opened, order).sync_file_system()  # for long: without the lock
+                folder = self._own_folder(opened, order)
+                if not self._losses.sync(order.uid, folder):  # for long: without the lock
+                    lost = "the file system lost something that was written since the acquisition was opened"
+                    raise self._unavailable(f"{lost}, its files must be looked at")
                 passing("folders.data_synced")
         with ExitStack() as opened, self._lock:
             passing("folders.mark")
@@ -217,7 +280,9 @@ class FolderMount:
         self._refuse_others(folder, order)
         return folder
 
-    def _walk(self, opened: ExitStack, path: Segments, order: MakeFolder | None = None) -> list[Directory]:
+    def _walk(
+        self, opened: ExitStack, path: Segments, order: MakeFolder | RestoreFolder | None = None
+    ) -> list[Directory]:
         """The open folders from the mount's root to `path`. For an order, what is missing is made, and what is
         another's is refused before anything is made in it."""
         _check_segments(path)
@@ -245,7 +310,7 @@ class FolderMount:
         except NotADirectoryError as error:
             raise self._in_the_way(parent, path, "folder") from error
 
-    def _refuse_others(self, folder: Directory, order: MakeFolder | WriteMarker) -> None:
+    def _refuse_others(self, folder: Directory, order: MakeFolder | WriteMarker | RestoreFolder) -> None:
         """A folder to make may have the marker of the same id, a marker to replace is of the same uid too."""
         for marker in markers_in(folder):
             same = (marker.name, marker.id) == (order.marker_name, order.id)

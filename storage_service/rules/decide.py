@@ -13,11 +13,22 @@ from storage_protocol import commands, names
 from storage_protocol.commands import Command
 from storage_protocol.limits import Limits
 
-from . import acquisitions, conversions, runs, storages
-from .decision import AcqIntent, ConfigIntent, Decision, Intent, Moment, RunIntent
+from . import acquisitions, conversions, runs, storages, trash
+from .decision import (
+    AcqIntent,
+    ConfigIntent,
+    Decision,
+    EmptyIntent,
+    Intent,
+    LookIntent,
+    Moment,
+    RestoreIntent,
+    RunIntent,
+)
 from .ownership import run_id_of
 from .state import Acq, Conversion, Key, Run, State, counter_id
-from .work import Done, Failed, Taken
+from .trash_work import Seen
+from .work import Result
 
 _DECIDE: dict[type[Command], Callable[[State, Any, Moment, Limits], Decision]] = {
     commands.InitStorage: lambda s, c, n, _: storages.init_storage(s, c, n),
@@ -36,6 +47,8 @@ _DECIDE: dict[type[Command], Callable[[State, Any, Moment, Limits], Decision]] =
     commands.NewGroup: lambda s, c, n, _: storages.new_group(s, c, n),
     commands.RetryConversion: lambda s, c, n, _: conversions.retry_conversion(s, c, n),
     commands.CancelConversion: lambda s, c, n, _: conversions.cancel_conversion(s, c, n),
+    commands.RestoreTrash: lambda s, c, n, _: trash.restore_trash(s, c),
+    commands.EmptyTrash: lambda s, c, n, _: trash.empty_trash(s, c),
 }
 
 
@@ -44,8 +57,12 @@ def decide(state: State, command: Command, now: Moment, limits: Limits) -> Decis
     return _DECIDE[type(command)](state, command, now, limits)
 
 
-def settle(state: State, intent: Intent, result: Done | Taken | Failed, now: Moment, limits: Limits) -> Decision:
+def settle(state: State, intent: Intent, result: Result, now: Moment, limits: Limits) -> Decision:
     """The second decision of a command, with what the outside world said."""
+    if isinstance(intent, LookIntent):
+        return trash.settle_look(state, intent, result, now)
+    if isinstance(result, Seen):
+        raise TypeError(f"{type(intent).__name__} does not look into the trash")
     match intent:
         case ConfigIntent():
             return storages.settle_config(state, intent, result, now)
@@ -53,6 +70,10 @@ def settle(state: State, intent: Intent, result: Done | Taken | Failed, now: Mom
             return runs.settle_run(state, intent, result, now, limits)
         case AcqIntent():
             return acquisitions.settle_acq(state, intent, result, now)
+        case RestoreIntent():
+            return trash.settle_restore(state, intent, result, now)
+        case EmptyIntent():
+            return trash.settle_empty(intent, result)
         case _:
             raise TypeError(f"{type(intent).__name__} is not settled with a reply")
 
@@ -81,9 +102,11 @@ def needs(state: State, command: Command) -> list[Key]:
             return []
 
 
-def needs_to_settle(state: State, intent: Intent) -> list[Key]:
-    """The same for `settle`."""
+def needs_to_settle(state: State, intent: Intent, result: Any = None) -> list[Key]:
+    """The same for `settle`; `result` is what the outside world said."""
     match intent:
+        case LookIntent() | RestoreIntent() | EmptyIntent():
+            return trash.needs(state, intent, result)
         case ConfigIntent():
             storage = state.storage(intent.storage_id)
             return [("node", storage.group_id), ("node", storage.init.brg_parent_id)] if storage else []

@@ -8,9 +8,11 @@ from typing import Any
 from msgspec import Struct
 
 from storage_protocol.errors import Refusal
+from storage_protocol.records import TrashEntry
 
 from .facts import Event
 from .state import Acq, Run
+from .trash_work import GiveUp, LookIntoTrash, RestoreFolder
 from .work import MakeFolder, ReachMount
 
 
@@ -107,7 +109,55 @@ class MarkerIntent(Struct, frozen=True, tag="marker"):
     run_id: str
 
 
-Intent = ConfigIntent | RunIntent | AcqIntent | CancelIntent | MarkerIntent
+class LookIntent(Struct, frozen=True, tag="look"):
+    """The trash is being looked into, one mount point after the other, for `restore_trash` or `empty_trash`.
+
+    restores    which of the two
+    replace     of `restore_trash`: set aside what stands in the place
+    named       whether the client named the mount point
+    left        mount points that are still to be looked at
+    found       what the others before had
+    more        whether one of them had more
+    unreachable those that could not be looked at
+    """
+
+    order: LookIntoTrash
+    restores: bool
+    replace: bool = False
+    named: bool = False
+    left: tuple[str, ...] = ()
+    found: tuple[TrashEntry, ...] = ()
+    more: bool = False
+    unreachable: tuple[str, ...] = ()
+
+
+class RestoreIntent(Struct, frozen=True, tag="restore"):
+    """An entry of the trash is being moved back. `run` and `acqs` are what the RunDB gets back with it."""
+
+    order: RestoreFolder
+    entry: TrashEntry
+    run: Run | None = None
+    acqs: tuple[Acq, ...] = ()
+
+
+class EmptyIntent(Struct, frozen=True, tag="empty"):
+    """Entries of the trash of one mount point are being given up.
+
+    why          `asked` or `expired`
+    more         there are others
+    unreachable  as of `LookIntent`
+    """
+
+    order: GiveUp
+    entries: tuple[TrashEntry, ...]
+    why: str = "asked"
+    more: bool = False
+    unreachable: tuple[str, ...] = ()
+
+
+Intent = (
+    ConfigIntent | RunIntent | AcqIntent | CancelIntent | MarkerIntent | LookIntent | RestoreIntent | EmptyIntent
+)
 Decision = Accepted | Intended | Waits | Refusal
 
 

@@ -192,6 +192,18 @@ def _acq_removed(state: State, event: Event, fact: facts.AcqRemoved, time: str) 
     return [(("node", _acq(state, fact.acq_id).node_id), None)]
 
 
+def _run_restored(state: State, event: Event, fact: facts.RunRestored, time: str) -> list[Put]:
+    return [(("node", fact.run.node_id), fact.run)]
+
+
+def _acq_restored(state: State, event: Event, fact: facts.AcqRestored, time: str) -> list[Put]:
+    return [(("node", fact.acq.node_id), fact.acq)]
+
+
+def _only_files(state: State, event: Event, fact: Any, time: str) -> list[Put]:
+    return []
+
+
 def _acq_warned(state: State, event: Event, fact: facts.AcqWarned, time: str) -> list[Put]:
     acq = _acq(state, fact.acq_id)
     warnings = _warned(acq.warnings, fact.what, fact.message, time)
@@ -231,6 +243,10 @@ _EVOLVE: dict[type, Callable[[State, Event, Any, str], list[Put]]] = {
     facts.AcqSealed: _acq_sealed,
     facts.AcqRemoved: _acq_removed,
     facts.AcqWarned: _acq_warned,
+    facts.RunRestored: _run_restored,
+    facts.AcqRestored: _acq_restored,
+    facts.TrashRestored: _only_files,
+    facts.TrashEmptied: _only_files,
     facts.ConversionQueued: _conversion,
     facts.ConversionStarted: _conversion,
     facts.ConversionSucceeded: _conversion,

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from storage_protocol.commands import InitStorage
 from storage_protocol.names import Value
+from storage_protocol.records import TrashEntry
 
 from . import state
 
@@ -100,6 +101,11 @@ class RunRemoved(Fact, frozen=True, tag="run.removed"):
     run_id: str
 
 
+class RunRestored(Fact, frozen=True, tag="run.restored"):
+    TYPE: ClassVar = "run.restored"
+    run: state.Run
+
+
 class AcqStarted(Fact, frozen=True, tag="acquisition.started"):
     TYPE: ClassVar = "acquisition.started"
     acq: state.Acq
@@ -141,6 +147,26 @@ class AcqSealed(Fact, frozen=True, tag="acquisition.sealed"):
 class AcqRemoved(Fact, frozen=True, tag="acquisition.removed"):
     TYPE: ClassVar = "acquisition.removed"
     acq_id: str
+
+
+class AcqRestored(Fact, frozen=True, tag="acquisition.restored"):
+    TYPE: ClassVar = "acquisition.restored"
+    acq: state.Acq
+
+
+class TrashRestored(Fact, frozen=True, tag="trash.restored"):
+    """`acqs`: how many acquisitions the RunDB got back."""
+
+    TYPE: ClassVar = "trash.restored"
+    entry: TrashEntry
+    rundb: bool
+    acqs: int
+
+
+class TrashEmptied(Fact, frozen=True, tag="trash.emptied"):
+    TYPE: ClassVar = "trash.emptied"
+    entry: TrashEntry
+    why: str
 
 
 class AcqWarned(Fact, frozen=True, tag="acquisition.warning"):
@@ -197,6 +223,10 @@ AnyFact = (
     | AcqAborted
     | AcqSealed
     | AcqRemoved
+    | RunRestored
+    | AcqRestored
+    | TrashRestored
+    | TrashEmptied
     | AcqWarned
     | ConversionQueued
     | ConversionStarted

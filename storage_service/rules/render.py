@@ -166,11 +166,15 @@ def event_data(state: State, event: Event) -> Any:
         case facts.AcqSealed():
             acq = _acq(state, fact.acq_id)
             return {"acq_id": acq.node_id, "uid": acq.uid, "segment": acq.segment}
-        case facts.AcqStarted():
+        case facts.AcqStarted() | facts.AcqRestored():
             return acquisition(fact.acq, places)
+        case facts.TrashRestored():
+            return {**msgspec.to_builtins(fact.entry), "rundb": fact.rundb, "acqs": fact.acqs}
+        case facts.TrashEmptied():
+            return {**msgspec.to_builtins(fact.entry), "why": fact.why}
         case facts.AcqFinished() | facts.AcqAborted() | facts.AcqRemoved():
             return acquisition(_acq(state, fact.acq_id), places)
-        case facts.RunCreated():
+        case facts.RunCreated() | facts.RunRestored():
             return run(fact.run, places)
         case facts.RunTakenOver() | facts.RunRemoved():
             return run(_run(state, fact.run_id), places)

@@ -103,6 +103,8 @@ def _order(
         uid=run.uid,
         set_aside=set_aside,
         fresh=fresh,
+        # A parameter that was set just now may not be in its marker file yet.
+        aside=render.marker(render.run(found, state.places)) if removes and found is not None else b"",
     )
 
 

@@ -11,9 +11,12 @@ from msgspec import Struct
 from storage_protocol import commands, names
 from storage_protocol.commands import Command
 
-from .decision import AcqIntent, ConfigIntent, Intent, RunIntent
+from .decision import AcqIntent, ConfigIntent, EmptyIntent, Intent, LookIntent, RestoreIntent, RunIntent
 from .ownership import run_id_of
 from .state import State
+
+# No storage has such an id. One command at a time works on the trash of a mount point.
+_TRASH = ".trash "
 
 
 class Scope(Struct, frozen=True):
@@ -54,6 +57,8 @@ def scope_of(state: State, command: Command) -> Scope:
             return Scope(node=getattr(found, "acq_id", ""))
         case commands.CancelConversion():
             return Scope()
+        case commands.RestoreTrash() | commands.EmptyTrash():
+            return Scope(_TRASH + command.mp, whole=True) if command.mp is not None else Scope()
         case _:
             return Scope(getattr(command, "storage_id", ""), whole=True)
 
@@ -68,6 +73,12 @@ def scope_of_intent(intent: Intent) -> Scope:
             return Scope(intent.storage_id, node=f"{intent.run.parent_id}/{name}")
         case AcqIntent():
             return Scope(intent.storage_id, node=intent.acq.node_id)
+        case RestoreIntent():
+            return Scope(_TRASH + intent.order.mp, whole=True, node=intent.order.id)
+        case EmptyIntent():
+            return Scope(_TRASH + intent.order.mp, whole=True)
+        case LookIntent() if intent.named:
+            return Scope(_TRASH + intent.order.mp, whole=True)
         case _:
             return Scope()
 

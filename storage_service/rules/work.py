@@ -10,6 +10,8 @@ from typing import Any
 
 from msgspec import Struct, field
 
+from .trash_work import GiveUp, LookIntoTrash, RestoreFolder, Seen
+
 RUN_MARKER = "run.json"
 ACQ_MARKER = "acquisition.json"
 TRASH = ".storage-trash"
@@ -42,6 +44,7 @@ class MakeFolder(Struct, frozen=True, tag="make_folder"):
     above       (depth, id): the folder `path[:depth]` may hold a marker that describes `id`; any other marker
                 on the way is another's folder
     set_aside   the name below `.storage-trash` to which what stands there now is moved first; nil: adopt it
+    aside       the marker that what is moved gets before, so that it comes back as it is; empty: it keeps its own
     fresh       the folder must not be there yet (a numbered run): see `Taken`
     script      a conversion script that must be runnable, as named by the client; nil: none
     """
@@ -56,6 +59,7 @@ class MakeFolder(Struct, frozen=True, tag="make_folder"):
     set_aside: str | None = None
     fresh: bool = False
     script: str | None = None
+    aside: bytes = b""
 
 
 class WriteMarker(Struct, frozen=True, tag="write_marker"):
@@ -124,5 +128,5 @@ class Ended(Struct, frozen=True, tag="ended"):
     reason: str = ""
 
 
-Order = ReachMount | MakeFolder | WriteMarker
-Result = Done | Taken | Failed
+Order = ReachMount | MakeFolder | WriteMarker | LookIntoTrash | RestoreFolder | GiveUp
+Result = Done | Taken | Failed | Seen

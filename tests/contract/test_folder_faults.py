@@ -134,7 +134,7 @@ LIVES: dict[str, tuple[Callable[[Place], None], MakeFolder | WriteMarker]] = {
     "made": (nothing, make_acq("beam/run_1/deep/acq_1")),
     "numbered": (nothing, make_run(fresh=True)),
     "adopted": (adopted, make_run()),
-    "set aside": (old_run, make_run(set_aside="u0")),
+    "set aside": (old_run, make_run(set_aside="u0", aside=marker_of(RUN_MARKER, RUN, "u0", newest=True))),
     "sealed": (an_acquisition, write_acq(sync_data=True)),
 }
 

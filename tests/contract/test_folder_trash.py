@@ -63,6 +63,16 @@ def test_what_is_set_aside_is_synced_where_it_went_before_where_it_was_and_again
     assert done[-4:] == [TRASH, "new", "beam", "."]
 
 
+def test_what_is_set_aside_gets_its_newest_marker_before_if_it_is_the_one_that_is_meant(place: Place) -> None:
+    newest = marker_of(RUN_MARKER, RUN, "u0", params={"x": 1})
+    old_run(place)
+    assert place.mount.carry_out(make_run(set_aside="u0", aside=newest)) == Done()
+    assert (place.root / TRASH / "u0" / RUN_MARKER).read_bytes() == newest
+    # A folder that somebody else put there says what it said.
+    assert place.mount.carry_out(make_run(uid="u2", set_aside="other", aside=newest)) == Done()
+    assert (place.root / TRASH / "other" / RUN_MARKER).read_bytes() == make_run().marker
+
+
 def test_with_nothing_there_setting_aside_only_makes_the_folder(place: Place) -> None:
     assert place.mount.carry_out(make_run(set_aside="u0")) == Done()
     assert set(place.tree()) == {"beam", "beam/run_1", "beam/run_1/run.json"}

@@ -131,7 +131,7 @@ def test_the_status_tells_how_it_is(wire: Wire, storage: Storage) -> None:
     assert status["storages"] == len(wire.call("list_storages")["storages"])
     mounts = {mount["mp"]: mount for mount in status["mounts"]}
     assert set(mounts) == {"file:///", "file:///spare"}
-    assert all(set(mount) == {"mp", "state", "free_bytes", "reason"} for mount in status["mounts"])
+    assert all(set(mount) == {"mp", "state", "free_bytes", "reason", "trash"} for mount in status["mounts"])
     assert mounts["file:///"]["free_bytes"] > 0
     assert all(isinstance(count, int) for count in status["conversions"].values())
 

@@ -125,6 +125,7 @@ BY_TYPE: dict[str, st.SearchStrategy[Any]] = {
     "int >= 0": st.integers(0, 1_000_000),
     "seconds > 0": st.floats(0.001, 31_622_400),
     "int >= 1": st.integers(1, 2**63 - 1),
+    "seconds, int or float >= 0": st.floats(0, 1e10, allow_nan=False),
     "int from 1 to 10000": st.integers(1, 10_000),
     "cursor of the page before": text,
     "RFC 3339 time": st.integers(0, 2**32).map(to_wire),

@@ -321,12 +321,12 @@ def test_an_address_of_the_network_needs_leave_and_is_warned_of(key: str, addres
             "journal.keep_days is 30; this version keeps events for ever, so it must be 0.",
         ),
         (
-            "trash.keep_days = 0",
-            "trash.keep_days is 0; this version never empties the trash; leave it out or at 7",
+            "trash.keep_days = -1",
+            "trash.keep_days is -1; it must be an int of at least 0 and at most 36500.",
         ),
         (
-            "trash.keep_days = 30",
-            "trash.keep_days is 30; this version never empties the trash; leave it out or at 7",
+            "trash.keep_days = 'a week'",
+            "trash.keep_days is 'a week'; it must be an int of at least 0 and at most 36500.",
         ),
         (
             "mounts = {'s3://b' = {endpoint_url = 'x'}}",

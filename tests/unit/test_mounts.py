@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from storage_protocol.records import TrashEntry
 from storage_service.doors.log_writer import LogWriter
+from storage_service.doors.trash import Trash
 from storage_service.mounts import NO_ANSWER, Mounts, Opened
-from storage_service.rules.work import Done, Failed, Fault, Order, ReachMount, Result, RunScript, WriteMarker
+from storage_service.rules.work import (
+    TRASH,
+    Done,
+    Failed,
+    Fault,
+    Order,
+    ReachMount,
+    Result,
+    RunScript,
+    WriteMarker,
+)
 
 
 class Hanging:
@@ -24,6 +38,7 @@ class Hanging:
 
     def __init__(self, mp: str, root: Path, scripts_dir: Path) -> None:
         self.mp = mp
+        self.trash = Trash(mp, root)
 
     def carry_out(self, order: Order) -> Result:
         self.begun.append(self.mp)
@@ -176,3 +191,23 @@ async def test_a_script_below_a_mount_point_that_is_gone_is_a_fault(mounts: Moun
     told: list[object] = []
     mounts.open_script(RunScript("c", 1, "s", "none", ("a",), "log", (), {}), told.append)
     assert getattr(told[0], "code", None) == "unavailable"
+
+
+async def test_the_trash_of_each_mount_point_is_swept_and_what_expired_is_told_in_the_loop(tmp_path: Path) -> None:
+    now = time.time()
+    for name in ("one", "two"):
+        (tmp_path / name / TRASH / "u0").mkdir(parents=True)
+        (tmp_path / name / TRASH / ".gone-u1").mkdir()
+        note = json.dumps({"wall": now, "held_until": 0.0})
+        (tmp_path / name / TRASH / ".sweep.json").write_text(note)
+    mounts = Mounts({name: tmp_path / name for name in ("one", "two", "away")}, tmp_path)
+    told: asyncio.Queue[tuple[TrashEntry, ...]] = asyncio.Queue()
+    mounts.sweep(0.000001, told.put_nowait)
+    try:
+        found = [(await asyncio.wait_for(told.get(), 30))[0] for _ in range(2)]
+        assert {(each.mp, each.uid) for each in found} == {("one", "u0"), ("two", "u0")}
+        states = {each["mp"]: each["trash"] for each in await mounts.states(30)}
+        assert (states["one"].entries, states["one"].bytes, states["away"].entries) == (1, 0, None)
+        assert not (tmp_path / "one" / TRASH / ".gone-u1").exists()
+    finally:
+        mounts.close()
