@@ -17,6 +17,7 @@ from storage_protocol.keys import uuid7_ms
 
 from ..desk.batch import Batch
 from ..desk.keyring import Remembered
+from ..failpoints import passing
 from ..rules.state import Acq, Conversion, Counter, Group, Key, Node, Run, Storage
 from .interface import Committed, NotWrittenError, Snapshot, StoreError, UnknownOutcomeError
 from .migrate import migrate, refuse_newer
@@ -66,6 +67,7 @@ class SqliteWriter:
         self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         refuse_newer(self._db, str(database))
         self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+        passing("store.opened")
         mode = self._db.pragma("journal_mode", "wal")
         self._db.pragma("synchronous", "full")
         self._db.pragma("foreign_keys", True)
@@ -76,6 +78,7 @@ class SqliteWriter:
         self._newest_key_ms = int(self._meta("newest_key_ms", "0"))
         self._forgotten_ms = int(self._meta("forgotten_ms", "0"))
         self.journal_id = self._meta("journal_id", str(uuid4()))
+        passing("store.ready")
 
     def _meta(self, name: str, default: str) -> str:
         self._db.execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT DO NOTHING", (name, default))
@@ -123,18 +126,24 @@ class SqliteWriter:
             self._db.execute("BEGIN IMMEDIATE")
         except apsw.Error as error:
             raise NotWrittenError(f"the database does not begin a transaction: {error}") from error
+        passing("store.begun")
         try:
             committed = self._write(batch, wall)
+            # All pages but one go into the log now. A full or broken disk says so here, where it can be rolled
+            # back; said at the COMMIT it would leave nothing but to end the process.
+            self._db.cache_flush()
         except apsw.Error as error:
             self._roll_back(error)
             raise NotWrittenError(f"the database does not take the rows: {error}") from error
         except BaseException as error:
             self._roll_back(error)
             raise
+        passing("store.written")
         try:
             self._db.execute("COMMIT")
         except apsw.Error as error:
             raise UnknownOutcomeError(str(error)) from error
+        passing("store.committed")
         if batch.newest_key_ms > self._newest_key_ms:
             self._newest_key_ms = batch.newest_key_ms + KEY_AHEAD_MS
         self._forgotten_ms = max(self._forgotten_ms, committed.forgotten_ms)
