@@ -23,6 +23,8 @@ from .messages import Ticket
 
 _encode = msgspec.msgpack.Encoder(order="deterministic").encode
 RECENT_KEYS = 50_000
+# A clock that is further ahead than this, in seconds, is wrong; a client's own is never quite the service's.
+AHEAD_S = 3600.0
 # A key is looked at several times while its command is on its way.
 _ms_of = lru_cache(maxsize=4096)(uuid7_ms)
 
@@ -30,6 +32,15 @@ _ms_of = lru_cache(maxsize=4096)(uuid7_ms)
 def fingerprint(command: Command) -> bytes:
     """16 bytes that are the same for the same command with the same arguments, defaults filled in."""
     return blake2b(command.CMD.encode() + _encode(command), digest_size=16).digest()
+
+
+def may_be_forgotten(key: str, before: float) -> bool:
+    """Whether a key that was stored before this time (seconds since 1970) may go: unless it is dated far after it.
+
+    Forgetting a UUIDv7 refuses all older ones for good. One that was dated far ahead of the clock therefore stays
+    until its own time has come, or fresh keys would be refused up to that time.
+    """
+    return (uuid7_ms(key) or 0) <= (before + AHEAD_S) * 1000
 
 
 class Remembered(Struct, frozen=True):

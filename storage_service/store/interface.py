@@ -43,7 +43,8 @@ class Snapshot(Struct, frozen=True):
 
 
 class Committed(Struct, frozen=True):
-    """What a commit has to tell: how many keys were forgotten, and the time of the newest UUIDv7 among them."""
+    """What a commit has to tell: how many keys were due to be forgotten, and if any was there may be more; and the
+    time of the newest UUIDv7 that was forgotten."""
 
     forgotten: int = 0
     forgotten_ms: int = 0

@@ -16,7 +16,7 @@ import apsw
 from storage_protocol.keys import uuid7_ms
 
 from ..desk.batch import Batch
-from ..desk.keyring import Remembered
+from ..desk.keyring import AHEAD_S, Remembered, may_be_forgotten
 from ..failpoints import passing
 from ..rules.state import Acq, Conversion, Counter, Group, Key, Node, Run, Storage
 from .interface import Committed, NotWrittenError, Snapshot, StoreError, UnknownOutcomeError
@@ -183,16 +183,25 @@ class SqliteWriter:
         self._insert("INSERT INTO keys (key, fingerprint, at, result) VALUES ", rows)
         if batch.newest_key_ms > self._newest_key_ms:
             self._set_meta("newest_key_ms", batch.newest_key_ms + KEY_AHEAD_MS)
-        if batch.expire_keys_before is None:
-            return Committed()
-        gone = self._db.execute(
-            "DELETE FROM keys WHERE id IN (SELECT id FROM keys ORDER BY id LIMIT ?) AND at < ? RETURNING key",
-            (EXPIRE_AT_ONCE, batch.expire_keys_before),
+        before = batch.expire_keys_before
+        return Committed() if before is None else self._expire(before, wall)
+
+    def _expire(self, before: float, wall: float) -> Committed:
+        """Forget a bite of the keys stored before a time. Those that may not go yet are stored anew, at the end of
+        the queue; so are those of a clock that was ahead and was set back: neither holds up the others."""
+        due = self._db.execute(
+            "DELETE FROM keys WHERE id IN (SELECT id FROM keys ORDER BY id LIMIT ?) AND (at < ? OR at > ?)"
+            " RETURNING key, fingerprint, at, result",
+            (EXPIRE_AT_ONCE, before, wall + AHEAD_S),
         ).fetchall()
-        forgotten = max((uuid7_ms(str(key)) or 0 for (key,) in gone), default=0)
+        stay = [row for row in due if row[2] >= before or not may_be_forgotten(str(row[0]), before)]
+        rows = [(key, fingerprint, wall, result) for key, fingerprint, _, result in stay]
+        self._insert("INSERT INTO keys (key, fingerprint, at, result) VALUES ", rows)
+        kept = {row[0] for row in stay}
+        forgotten = max((uuid7_ms(str(row[0])) or 0 for row in due if row[0] not in kept), default=0)
         if forgotten > self._forgotten_ms:
             self._set_meta("forgotten_ms", forgotten)
-        return Committed(len(gone), forgotten)
+        return Committed(len(due), forgotten)
 
     def _set_meta(self, name: str, value: int) -> None:
         self._db.execute("UPDATE meta SET value = ? WHERE name = ?", (str(value), name))

@@ -102,6 +102,43 @@ def test_the_newest_key_of_many_lives_of_one_second_is_not_carried_on_and_on(sto
     assert MS + 19 <= store.newest_key_ms <= MS + 1000
 
 
+def test_a_key_dated_far_ahead_stays_until_its_own_time_and_holds_up_nobody(store: Store) -> None:
+    ahead = [uuid(MS + 30 * 86_400_000 + n) for n in range(1500)]
+    store.commit(batch(*ahead, uuid(MS), "plain"), START)
+    expire = batch(expire_before=START + 1.0)
+    told = [store.commit(expire, START + 7 * DAY) for _ in range(3)]
+    # All who were stored before were looked at; only the two who may go are gone.
+    assert ([each.forgotten for each in told], told[1].forgotten_ms) == ([1000, 502, 0], MS)
+    for _ in range(2):
+        assert (all(found(store, *ahead)), found(store, uuid(MS), "plain")) == (True, [False, False])
+        assert store.forgotten_ms == MS
+        store.reopen()
+    last = START + 38 * DAY
+    told = [store.commit(batch(expire_before=last - 7 * DAY), last) for _ in range(3)]
+    assert [each.forgotten for each in told] == [1000, 500, 0]
+    assert (any(found(store, *ahead)), store.forgotten_ms) == (False, MS + 30 * 86_400_000 + 1499)
+    assert store.forgotten_ms < (last - 7 * DAY) * 1000
+
+
+def test_a_key_within_an_hour_ahead_goes_as_all_others(store: Store) -> None:
+    near, far = uuid(MS + 3_600_000), uuid(MS + 3_602_000)
+    store.commit(batch(near, far), START)
+    assert store.commit(batch(expire_before=START + 1.0), START + 7 * DAY).forgotten_ms == MS + 3_600_000
+    assert found(store, near, far) == [False, True]
+
+
+def test_keys_of_a_clock_that_was_ahead_hold_up_nobody(store: Store) -> None:
+    store.commit(batch(*(f"ahead {n}" for n in range(1500))), START + 1000 * DAY)
+    store.commit(batch("old", uuid(MS)), START)
+    told = [store.commit(batch(expire_before=START + 1.0), START + 8 * DAY) for _ in range(3)]
+    assert ([each.forgotten for each in told], store.forgotten_ms) == ([1000, 502, 0], MS)
+    assert found(store, "old", uuid(MS), "ahead 0", "ahead 1499") == [False, False, True, True]
+    # They are remembered for seven days more.
+    assert store.commit(batch(expire_before=START + 7.5 * DAY), START + 9 * DAY).forgotten == 0
+    told = [store.commit(batch(expire_before=START + 8.5 * DAY), START + 16 * DAY) for _ in range(3)]
+    assert [each.forgotten for each in told] == [1000, 500, 0]
+
+
 @pytest.mark.parametrize("restarts", [0, 1, 2])
 def test_a_forgotten_uuid_is_refused_and_a_forgotten_plain_key_runs_again(store: Store, restarts: int) -> None:
     shell = StepShell(store=store).must(init())
@@ -120,3 +157,29 @@ def test_a_forgotten_uuid_is_refused_and_a_forgotten_plain_key_runs_again(store:
     assert (refused.error and refused.error.code, ran.ok) == ("key_expired", True)
     assert store.record(("storage", "s")).producers_unnamed == 2501
     assert shell.call(REGISTER, uuid(MS + 2500)).ok
+
+
+@pytest.mark.parametrize("restarts", [0, 1])
+def test_a_forgotten_time_never_refuses_fresh_keys_whatever_a_client_dates_its_own(
+    store: Store, restarts: int
+) -> None:
+    shell = StepShell(store=store).must(init())
+    year = 365 * 86_400_000
+    wrong = uuid(MS + year)
+    first = shell.call(REGISTER, wrong)
+    for week in range(1, 5):
+        shell.wall += 8 * DAY
+        shell.wait(61.0)
+        for _ in range(restarts):
+            shell.restart()
+        assert shell.call(REGISTER, uuid(int(shell.wall * 1000))).ok, week
+        assert shell.call(REGISTER, wrong).result == first.result
+    shell.wall += 375 * DAY
+    shell.wait(61.0)
+    for _ in range(restarts):
+        shell.restart()
+    refused = shell.call(REGISTER, wrong)
+    assert refused.error
+    assert refused.error.code == "key_expired"
+    assert shell.call(REGISTER, uuid(int(shell.wall * 1000))).ok
+    assert store.record(("storage", "s")).producers_unnamed == 6
