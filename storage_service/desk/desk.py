@@ -295,13 +295,13 @@ class Desk:
         refusal = errors.unavailable(
             why, f"The database could not keep it ({why}); nothing was changed. Try again."
         )
+        moment = self._moment(now)
         for lost in self._ledger.transactions.rolled_back(batch):
             for ticket, _ in lost.replies:
                 self._ledger.replies.now(ticket, refusal)
             for key, _, _ in lost.keys:
                 self._ledger.replies.to_repeats(key, refusal)
-            self.work.rolled_back(lost, refusal)
-        moment = self._moment(now)
+            self.work.rolled_back(lost, refusal, moment)
         self.work.resume(moment)
         self._patience.resume(moment)
         self._go_on(moment)

@@ -6,6 +6,7 @@ in as few, large statements: each statement takes and gives back the interpreter
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,9 @@ EXPIRE_AT_ONCE = 1000
 # after a restart the keys of that second are looked up, which is always right.
 KEY_AHEAD_MS = 1000
 BUSY_MS = 5000
+# After a transaction was rolled back the next one waits, twice as long each time: what has to be done is tried
+# again and again, and a disk that takes nothing must not be asked without a pause.
+FIRST_PAUSE_S, LAST_PAUSE_S = 0.05, 1.0
 
 
 class SqliteWriter:
@@ -72,6 +76,7 @@ class SqliteWriter:
         self._db.pragma("synchronous", "full")
         self._db.pragma("foreign_keys", True)
         self._db.pragma("temp_store", "memory")
+        self._pause_s = 0.0
         if mode != "wal" or self._db.pragma("synchronous") != 2:
             raise StoreError(f"The database {database} does not keep WAL and synchronous=FULL; it has {mode}.")
         migrate(self._db, str(database))
@@ -122,10 +127,12 @@ class SqliteWriter:
 
         Raises NotWrittenError when it was rolled back, UnknownOutcomeError when nobody can tell.
         """
+        time.sleep(self._pause_s)
+        self._pause_s = min(max(FIRST_PAUSE_S, 2 * self._pause_s), LAST_PAUSE_S)
         try:
             self._db.execute("BEGIN IMMEDIATE")
         except apsw.Error as error:
-            raise NotWrittenError(f"the database does not begin a transaction: {error}") from error
+            raise NotWrittenError(f"the database does not begin a transaction: {_said(error)}") from error
         passing("store.begun")
         try:
             committed = self._write(batch, wall)
@@ -134,7 +141,7 @@ class SqliteWriter:
             self._db.cache_flush()
         except apsw.Error as error:
             self._roll_back(error)
-            raise NotWrittenError(f"the database does not take the rows: {error}") from error
+            raise NotWrittenError(f"the database does not take the rows: {_said(error)}") from error
         except BaseException as error:
             self._roll_back(error)
             raise
@@ -142,8 +149,9 @@ class SqliteWriter:
         try:
             self._db.execute("COMMIT")
         except apsw.Error as error:
-            raise UnknownOutcomeError(str(error)) from error
+            raise UnknownOutcomeError(_said(error)) from error
         passing("store.committed")
+        self._pause_s = 0.0
         if batch.newest_key_ms > self._newest_key_ms:
             self._newest_key_ms = batch.newest_key_ms + KEY_AHEAD_MS
         self._forgotten_ms = max(self._forgotten_ms, committed.forgotten_ms)
@@ -194,7 +202,7 @@ class SqliteWriter:
             " RETURNING key, fingerprint, at, result",
             (EXPIRE_AT_ONCE, before, wall + AHEAD_S),
         ).fetchall()
-        stay = [row for row in due if row[2] >= before or not may_be_forgotten(str(row[0]), before)]
+        stay = [row for row in due if float(str(row[2])) >= before or not may_be_forgotten(str(row[0]), before)]
         rows = [(key, fingerprint, wall, result) for key, fingerprint, _, result in stay]
         self._insert("INSERT INTO keys (key, fingerprint, at, result) VALUES ", rows)
         kept = {row[0] for row in stay}
@@ -262,6 +270,13 @@ class SqliteWriter:
                 one = "(" + ",".join("?" * len(part[0])) + ")"
                 self._db.execute(head + ",".join([one] * chunk) + tail, [value for row in part for value in row])
                 at += chunk
+
+
+def _said(error: apsw.Error) -> str:
+    """What the database said; a flush that fails leaves no text of its own."""
+    if str(error) != "not an error":
+        return str(error)
+    return "database or disk is full" if isinstance(error, apsw.FullError) else "disk I/O error"
 
 
 _PUT_NODE = """

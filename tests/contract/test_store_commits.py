@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,20 @@ def test_a_database_that_another_program_holds_is_not_written(
     store.commit(batch("key"), START)
     assert list(store.keys) == ["key"]
     store.close()
+
+
+def test_a_database_that_takes_nothing_is_not_asked_without_a_pause(
+    monkeypatch: pytest.MonkeyPatch, sqlite_store: SqliteStore
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    sqlite_store.commit(batch("there"), START)
+    for _ in range(7):
+        with pytest.raises(NotWrittenError):
+            sqlite_store.commit(batch("there"), START)
+    for n in range(2):
+        sqlite_store.commit(batch(f"new {n}"), START)
+    assert pauses == [0.0, 0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 0.0]
 
 
 # COMMIT itself
