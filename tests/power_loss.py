@@ -14,7 +14,6 @@ The last line of the output is the result as JSON. What is found wrong is printe
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import shutil
 import sys
@@ -33,6 +32,7 @@ from tests.support import lives
 from tests.support.crash_vfs import CrashDisk
 from tests.support.sqlite_store import SqliteStore
 from tests.support.step_shell import PLACES, init
+from tests.support.tally import Tally, Violation
 
 LOSSES_OF_A_STORE = 12
 STEPS = 240
@@ -129,10 +129,6 @@ class PoweredStore(SqliteStore):
         raise Violation(f"wrong: there is more than was committed, or in parts: {len(there.rows)} rows")
 
 
-class Violation(AssertionError):
-    """A promise that was broken; the text begins with `lost:`, `doubled:` or `wrong:`."""
-
-
 class Clients(lives.Clients):
     """Those of the random lives; `asked` has what was sent with a key, `told` its reply before the loss."""
 
@@ -167,23 +163,6 @@ class Clients(lives.Clients):
                 raise Violation(f"doubled: {command} with {key!r} was answered {result}, and now {again}")
 
 
-@dataclass
-class Tally:
-    """What the last line tells. `found`: each violation, with the words that show it again."""
-
-    promise: str = "R1"
-    cycles: int = 0
-    faults: int = 0
-    acknowledged: int = 0
-    lost: int = 0
-    doubled: int = 0
-    wrong: int = 0
-    seconds: float = 0.0
-    seed: int = 0
-    struck: Counter[str] = field(default_factory=Counter)
-    found: list[str] = field(default_factory=list)
-
-
 def one_store(folder: Path, seed: int, number: int, losses: int, tally: Tally) -> None:
     """A store from its first start over so many losses of power."""
     random = Random(f"{seed} {number}")
@@ -203,14 +182,11 @@ def one_store(folder: Path, seed: int, number: int, losses: int, tally: Tally) -
                 clients.ask_again()
             clients.shell.hold_commits = random.random() < 0.7
     except AssertionError as error:
-        told = str(error) if isinstance(error, Violation) else f"wrong: {error!r}"
-        kind = told.partition(":")[0]
-        setattr(tally, kind, getattr(tally, kind) + 1)
-        tally.found.append(f"{told}\n    python -m tests.power_loss --seed {seed} --store {number}")
+        tally.broken(error, f"python -m tests.power_loss --seed {seed} --store {number}")
     finally:
         if store is not None:
             tally.acknowledged += store.acknowledged
-            tally.struck += store.struck
+            tally.met += store.struck
             store.close()
         disk.unregister()
         shutil.rmtree(folder)
@@ -231,7 +207,7 @@ def _life(clients: Clients, random: Random) -> None:
 
 def lose_power(folder: Path, cycles: int, seed: int, only: int | None = None) -> Tally:
     """So many losses of power, on one store after the other; `only`: that one alone."""
-    tally, begun = Tally(seed=seed), time.monotonic()
+    tally, begun = Tally("R1", seed), time.monotonic()
     number = only or 0
     while tally.cycles < cycles:
         one_store(folder / f"store-{number}", seed, number, LOSSES_OF_A_STORE, tally)
@@ -252,10 +228,7 @@ def main() -> int:
     seed = random.randrange(1 << 32) if given.seed is None else given.seed
     with tempfile.TemporaryDirectory(prefix="power-loss-") as place:
         tally = lose_power(Path(place), given.cycles, seed, given.store)
-    for each in tally.found[:10]:
-        print(each)
-    print(json.dumps({**vars(tally), "found": len(tally.found)}))
-    return 1 if tally.found else 0
+    return tally.tell()
 
 
 if __name__ == "__main__":

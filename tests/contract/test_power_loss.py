@@ -22,7 +22,7 @@ def test_nothing_acknowledged_is_lost_and_nothing_else_is_there(tmp_path: Path) 
     assert tally.cycles >= LOSSES
     assert tally.acknowledged > LOSSES
     # The losses met what they are meant to meet.
-    assert all(tally.struck[where] >= 3 for where in ("between", "opening", "whole", "gone")), tally.struck
+    assert all(tally.met[where] >= 3 for where in ("between", "opening", "whole", "gone")), tally.met
 
 
 # The disk

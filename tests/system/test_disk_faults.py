@@ -1,0 +1,168 @@
+"""An error of the database never produces a wrong answer (promise R3): its disk fails under the real service."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.disk_faults import DiskFaults
+from tests.support.faulty_disk import COMPILER, NO_COMPILER, FaultyDisk
+from tests.support.service import Service, eventually
+from tests.support.wire import NoReply, Refused, Storage, Wire
+
+Make = Callable[..., Service]
+FAULTS = 100
+SEED = 1
+needs_a_compiler = pytest.mark.skipif(not COMPILER, reason=NO_COMPILER)
+
+
+@needs_a_compiler
+@pytest.mark.timeout(600)
+def test_no_fault_of_the_disk_loses_or_doubles_anything(tmp_path: Path) -> None:
+    tally = DiskFaults(tmp_path / "faults", SEED).run(FAULTS)
+    assert tally.found == []
+    assert tally.faults >= FAULTS // 2
+    # They met what they are meant to meet.
+    assert all(tally.met[what] >= 3 for what in ("unavailable", "ended", "refused to start")), tally.met
+
+
+def storage_on(wire: Wire, name: str = "s", **more: object) -> Storage:
+    return Storage(wire, name, **{"brg_name": f"g-{name}", "brg_path": f"p-{name}", **more})
+
+
+@pytest.fixture
+def faulty(own_service: Make, tmp_path: Path) -> tuple[Service, FaultyDisk]:
+    """A service that runs, with a configured storage and a run, whose state folder can fail."""
+    disk = FaultyDisk(tmp_path / "own" / "var", tmp_path / "disk")
+    service = own_service(environment=disk.environment)
+    with service.connect() as wire:
+        storage_on(wire).open().run()
+    return service, disk
+
+
+@needs_a_compiler
+@pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
+def test_a_disk_that_takes_nothing_is_unavailable_for_as_long_as_that_lasts(
+    faulty: tuple[Service, FaultyDisk], error: str
+) -> None:
+    service, disk = faulty
+    where = {"run_name": "run", "param": "x"}
+    with service.connect() as wire:
+        storage = storage_on(wire)
+        before = wire.journal()
+        disk.order("w", 1, error, "ever")
+        for n in range(4):
+            refused = storage.refusal("set_param_run_storage", value=n, key=f"k{n}", **where)
+            assert refused.code == "unavailable"
+            assert ("full" if error == "ENOSPC" else "I/O") in refused.message
+            # Who only reads is not harmed.
+            assert wire.call("get_run", run_id="root/g-s/run")["params"] == {}
+        assert len(disk.mend()) == 4
+        assert wire.journal() == before
+        for n in range(4):
+            assert storage.call("set_param_run_storage", value=n, key=f"k{n}", **where) == {"stored": True}
+        assert [event["data"]["value"] for event in wire.journal(before[-1]["seq"])] == [0, 1, 2, 3]
+
+
+@needs_a_compiler
+def test_a_commit_of_unknown_outcome_ends_the_service_without_a_reply(faulty: tuple[Service, FaultyDisk]) -> None:
+    service, disk = faulty
+    args = {"storage_id": "s", "run_name": "run", "param": "x", "value": 1}
+    with service.connect(patience_s=1.0) as wire:
+        disk.order("s", 1, "EIO", "ever")
+        number = wire.post("set_param_run_storage", key="k", **args)
+        assert eventually(lambda: service.exit_code) == 75
+        with pytest.raises(NoReply):
+            wire.collect(number)
+    assert [line.split()[1] for line in disk.mend()] == ["EIO"]
+    service.start()
+    with service.connect() as wire:
+        assert wire.call("set_param_run_storage", key="k", **args) == {"stored": True}
+        assert len(wire.journal(topics=["run.param_set/"])) == 1
+
+
+# A full disk
+
+
+def refusal_of(wire: Wire, number: int) -> Refused | None:
+    """Why a command was refused; None when it was not."""
+    try:
+        wire.collect(number)
+    except Refused as refused:
+        return refused
+    return None
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[str, int], Path]]:
+    """Mounts file systems of so many KiB."""
+    made: list[Path] = []
+
+    def mount(name: str, kib: int) -> Path:
+        place = tmp_path / name
+        place.mkdir(parents=True)
+        command = ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", str(place)]
+        if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("no tmpfs can be mounted: that takes the rights of root")
+        made.append(place)
+        return place
+
+    yield mount
+    for place in made:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def fill(place: Path) -> Path:
+    """A file that leaves nothing free."""
+    filler = place / "filler"
+    with filler.open("ab", buffering=0) as file:
+        size = 1 << 16
+        while size:
+            try:
+                file.write(bytes(size))
+            except OSError:
+                size //= 2
+    return filler
+
+
+def test_a_full_disk_below_the_database_is_unavailable_until_there_is_space(
+    own_service: Make, small_disk: Callable[[str, int], Path]
+) -> None:
+    state = small_disk("own/var", 4096)
+    service = own_service()
+    text = "x" * 4000
+    sent: dict[str, dict[str, object]] = {}
+    acknowledged, unknown = set[str](), set[str]()
+    with service.connect() as wire:
+        storage_on(wire).open().run()
+        filler = fill(state)
+    refusals = 0
+    while refusals < 5:
+        assert len(sent) < 500, "the disk is not full"
+        key = f"k{len(sent)}"
+        sent[key] = {"storage_id": "s", "run_name": "run", "param": key, "value": text}
+        with service.connect() as wire:
+            number = wire.post("set_param_run_storage", key=key, **sent[key])
+            if eventually(lambda: wire.socket.poll(0) or service.exit_code) == 75:
+                # It was the very last page: nobody can tell, and the supervisor starts the service again.
+                unknown.add(key)
+                service.start()
+                continue
+            refused = refusal_of(wire, number)
+            if refused is None:
+                acknowledged.add(key)
+                continue
+            assert (refused.code, "full" in refused.message) == ("unavailable", True)
+            refusals += 1
+            there = set(wire.call("get_run", run_id="root/g-s/run")["params"])
+            assert acknowledged <= there <= acknowledged | unknown
+    filler.unlink()
+    with service.connect() as wire:
+        for key, args in sent.items():
+            assert wire.call("set_param_run_storage", key=key, **args) == {"stored": True}
+        assert set(wire.call("get_run", run_id="root/g-s/run")["params"]) == set(sent)
+        assert len(wire.journal(topics=["run.param_set/"])) == len(sent)
