@@ -24,12 +24,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import apsw
-
 from tests.support.faulty_disk import FaultyDisk
 from tests.support.fold import folded
 from tests.support.service import Died, Service
-from tests.support.sqlite_store import SqliteStore
+from tests.support.sqlite_store import reading
 from tests.support.step_shell import PLACES
 from tests.support.tally import Tally, Violation
 from tests.support.wire import NoReply, Refused, Storage, read_reply
@@ -190,18 +188,12 @@ class DiskFaults:
 
     def _look_inside(self) -> None:
         """The database that is left: whole, and its tables are the fold of its journal."""
-        store = SqliteStore.__new__(SqliteStore)
-        store._db = apsw.Connection(str(self.service.state / "storage.db"), flags=apsw.SQLITE_OPEN_READONLY)
-        store._journal = []
-        try:
+        again = f"python -m tests.disk_faults --seed {self.tally.seed} --cycles {self.tally.cycles}"
+        with reading(self.service.state / "storage.db") as store:
             if store.select("PRAGMA integrity_check") != [("ok",)]:
-                raise Violation("wrong: the database is not whole")
-            if folded(store.journal, PLACES) != store.everything():
-                raise Violation("wrong: the tables are not the fold of the journal")
-        except Violation as error:
-            self.tally.broken(error, f"python -m tests.disk_faults --seed {self.tally.seed}")
-        finally:
-            store._db.close()
+                self.tally.broken(Violation("wrong: the database is not whole"), again)
+            elif folded(store.journal, PLACES) != store.everything():
+                self.tally.broken(Violation("wrong: the tables are not the fold of the journal"), again)
 
 
 def main() -> int:
