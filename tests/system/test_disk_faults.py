@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ import pytest
 from tests.disk_faults import DiskFaults
 from tests.support.faulty_disk import COMPILER, NO_COMPILER, FaultyDisk
 from tests.support.service import Service, eventually
+from tests.support.small_disk import SmallDisks, fill
 from tests.support.wire import NoReply, Refused, Storage, Wire
 
 Make = Callable[..., Service]
@@ -97,42 +96,10 @@ def refusal_of(wire: Wire, number: int) -> Refused | None:
     return None
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[[str, int], Path]]:
-    """Mounts file systems of so many KiB."""
-    made: list[Path] = []
-
-    def mount(name: str, kib: int) -> Path:
-        place = tmp_path / name
-        place.mkdir(parents=True)
-        command = ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", str(place)]
-        if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
-            pytest.skip("no tmpfs can be mounted: that takes the rights of root")
-        made.append(place)
-        return place
-
-    yield mount
-    for place in made:
-        subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-def fill(place: Path) -> Path:
-    """A file that leaves nothing free."""
-    filler = place / "filler"
-    with filler.open("ab", buffering=0) as file:
-        size = 1 << 16
-        while size:
-            try:
-                file.write(bytes(size))
-            except OSError:
-                size //= 2
-    return filler
-
-
 def test_a_full_disk_below_the_database_is_unavailable_until_there_is_space(
-    own_service: Make, small_disk: Callable[[str, int], Path]
+    own_service: Make, small_disks: SmallDisks
 ) -> None:
-    state = small_disk("own/var", 4096)
+    state = small_disks.mount("own/var", 4096)
     service = own_service()
     text = "x" * 4000
     sent: dict[str, dict[str, object]] = {}
