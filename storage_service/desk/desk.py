@@ -279,6 +279,7 @@ class Desk:
         """The batch is durable."""
         self._ledger.transactions.committed(batch)
         self.keyring.forgotten_ms = max(self.keyring.forgotten_ms, forgotten_ms)
+        self.keyring.forgetting(self._ledger.batch.expire_keys_before)
         self.out.events += batch.rows
         for ticket, result in batch.replies:
             self._ledger.replies.now(ticket, result)
@@ -296,6 +297,7 @@ class Desk:
             why, f"The database could not keep it ({why}); nothing was changed. Try again."
         )
         moment = self._moment(now)
+        self.keyring.forgetting(None)
         for lost in self._ledger.transactions.rolled_back(batch):
             for ticket, _ in lost.replies:
                 self._ledger.replies.now(ticket, refusal)
@@ -333,7 +335,8 @@ class Desk:
             what()
         if now.mono >= self._expire_due:
             self._expire_due = now.mono + 60.0
-            self._ledger.batch.expire_keys_before = now.wall - self._keys_keep_s
+            before = self._ledger.batch.expire_keys_before = now.wall - self._keys_keep_s
+            self.keyring.forgetting(before)
         moment = self._moment(now)
         self.work.end_again(moment)
         self._go_on(moment)

@@ -40,7 +40,11 @@ def may_be_forgotten(key: str, before: float) -> bool:
     Forgetting a UUIDv7 refuses all older ones for good. One that was dated far ahead of the clock therefore stays
     until its own time has come, or fresh keys would be refused up to that time.
     """
-    return (uuid7_ms(key) or 0) <= (before + AHEAD_S) * 1000
+    return (uuid7_ms(key) or 0) <= _last_to_forget(before)
+
+
+def _last_to_forget(before: float) -> int:
+    return int((before + AHEAD_S) * 1000)
 
 
 class Remembered(Struct, frozen=True):
@@ -73,12 +77,14 @@ class Keyring:
     """
     watermark_ms   the time of the newest UUIDv7 key that may be in the database without being in memory
     forgotten_ms   the time of the newest UUIDv7 key that was forgotten: older ones never run again; 0: none
+    doubtful_ms    keys up to this time may be forgotten by a transaction that is not told of yet; 0: none
     """
 
     def __init__(self, watermark_ms: int, forgotten_ms: int) -> None:
         self.watermark_ms = watermark_ms
         self.forgotten_ms = forgotten_ms
         self.newest_ms = watermark_ms
+        self.doubtful_ms = 0
         self.at_work: dict[str, AtWork] = {}
         self._recent: dict[str, int] = {}
         self._looked_up: dict[str, Remembered | None] = {}
@@ -117,10 +123,17 @@ class Keyring:
         return True
 
     def looked_up(self, key: str, found: Remembered | None) -> None:
-        """What the database said. Of no use when the key was committed meanwhile: it is asked again."""
+        """What the database said. Of no use when the key was committed meanwhile, or when it is not there and may
+        have been forgotten this very moment: it is asked again.
+        """
         if key in self._asked:
             self._asked.discard(key)
-            self._looked_up[key] = found
+            if found is not None or not 0 <= (_ms_of(key) or -1) <= self.doubtful_ms:
+                self._looked_up[key] = found
+
+    def forgetting(self, before: float | None) -> None:
+        """A transaction that is not told of yet forgets keys stored before this time; None: none does."""
+        self.doubtful_ms = 0 if before is None else _last_to_forget(before)
 
     def done(self, key: str) -> None:
         """No ticket needs what was looked up any more."""
