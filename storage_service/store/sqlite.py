@@ -6,6 +6,7 @@ in as few, large statements: each statement takes and gives back the interpreter
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -58,7 +59,7 @@ class SqliteWriter:
             raise StoreError(f"The database {database} cannot be opened: {error}.") from None
         try:
             self._set_up(database)
-        except apsw.Error as error:
+        except (apsw.Error, OSError) as error:
             self._db.close()
             raise StoreError(f"The database {database} cannot be opened: {error}.") from None
         except StoreError:
@@ -71,6 +72,7 @@ class SqliteWriter:
         self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         refuse_newer(self._db, str(database))
         self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+        _write_log_again(Path(f"{database}-wal"))
         passing("store.opened")
         mode = self._db.pragma("journal_mode", "wal")
         self._db.pragma("synchronous", "full")
@@ -270,6 +272,25 @@ class SqliteWriter:
                 one = "(" + ",".join("?" * len(part[0])) + ")"
                 self._db.execute(head + ",".join([one] * chunk) + tail, [value for row in part for value in row])
                 at += chunk
+
+
+def _write_log_again(log: Path) -> None:
+    """Write what an earlier life left in the log once more, byte for byte, and sync it. Raises OSError.
+
+    When a sync failed and ended that life, the kernel may still show what the disk never took, and call it clean,
+    so that a later sync does nothing: what is read now, and answered from, would be gone with the power.
+    """
+    try:
+        descriptor = os.open(log, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        at = 0
+        while chunk := os.pread(descriptor, 1 << 20, at):
+            at += os.pwrite(descriptor, chunk, at)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _said(error: apsw.Error) -> str:

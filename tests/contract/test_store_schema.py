@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,6 +137,47 @@ def test_a_migration_that_fails_is_taken_back_whole(monkeypatch: pytest.MonkeyPa
         SqliteWriter(database)
     assert version(database) == NEWEST + 1
     assert ("added" in tables(database), "half" in tables(database)) == (True, False)
+
+
+# A log that was left
+
+
+def test_a_log_that_was_left_is_written_again_and_synced_before_anything_is_read_from_it(
+    monkeypatch: pytest.MonkeyPatch, sqlite_store: SqliteStore, tmp_path: Path
+) -> None:
+    with_acq(store=sqlite_store)
+    left = tmp_path / "left"
+    shutil.copytree(sqlite_store.database.parent, left)
+    log = left / "storage.db-wal"
+    before, wrote, synced = log.read_bytes(), bytearray(), list[str]()
+    pwrite = os.pwrite
+
+    def write(fd: int, data: bytes, at: int) -> int:
+        assert (os.readlink(f"/proc/self/fd/{fd}"), at) == (str(log), len(wrote))
+        some = data[:5000]  # a write may be of a part
+        wrote.extend(some)
+        return pwrite(fd, some, at)
+
+    monkeypatch.setattr(os, "pwrite", write)
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    writer = SqliteWriter(left / "storage.db")
+    assert (len(before) > 5000, bytes(wrote), synced) == (True, before, [str(log)])
+    writer.close()
+
+
+def test_a_log_that_cannot_be_written_again_ends_the_start(
+    monkeypatch: pytest.MonkeyPatch, sqlite_store: SqliteStore, tmp_path: Path
+) -> None:
+    with_acq(store=sqlite_store)
+    left = tmp_path / "left"
+    shutil.copytree(sqlite_store.database.parent, left)
+
+    def broken(fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(StoreError, match="Input/output error"):
+        SqliteWriter(left / "storage.db")
 
 
 # A newer service's database, and what is none
