@@ -293,9 +293,7 @@ class Desk:
 
     def rolled_back(self, batch: Batch, why: str, now: Now) -> None:
         """The batch is not durable, for certain: it and all that was decided on top of it never happened."""
-        refusal = errors.unavailable(
-            why, f"The database could not keep it ({why}); nothing was changed. Try again."
-        )
+        refusal = errors.unavailable(why, f"The database could not keep it ({why}); try again, with the same key.")
         moment = self._moment(now)
         self.keyring.forgetting(None)
         for lost in self._ledger.transactions.rolled_back(batch):

@@ -15,6 +15,10 @@ class StoreError(Exception):
     """The store cannot be used; the message is one sentence for who starts the service."""
 
 
+class StoreFaultError(StoreError):
+    """The disk failed, is full, or another program holds the database: a later start may find it well."""
+
+
 class NotWrittenError(Exception):
     """The transaction was rolled back: nothing of it is durable. The message says why."""
 

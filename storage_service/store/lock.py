@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from contextlib import suppress
 from pathlib import Path
 
-from .interface import StoreError
+from .interface import StoreError, StoreFaultError
 
+PASSING = (errno.EIO, errno.ENOSPC, errno.EDQUOT)
 NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "glusterfs", "lustre", "fuse.sshfs"}
 
 
 class StateLock:
     """An flock on `lock` in the state folder, for as long as the process lives.
 
-    Raises StoreError when the folder cannot be used, lies on a network file system, or is another process's.
+    Raises StoreError when the folder cannot be used, lies on a network file system, or is another process's, and
+    StoreFaultError when its disk is full or fails.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -23,7 +26,8 @@ class StateLock:
             make_folder(folder)
             self._fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            raise StoreError(f"state_dir: the folder {folder} cannot be used: {error.strerror}.") from None
+            refusal = StoreFaultError if error.errno in PASSING else StoreError
+            raise refusal(f"state_dir: the folder {folder} cannot be used: {error.strerror}.") from None
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -21,7 +21,7 @@ from ..desk.batch import Batch
 from ..desk.keyring import AHEAD_S, Remembered, may_be_forgotten
 from ..failpoints import passing
 from ..rules.state import Acq, Conversion, Counter, Group, Key, Node, Run, Storage
-from .interface import Committed, NotWrittenError, Snapshot, StoreError, UnknownOutcomeError
+from .interface import Committed, NotWrittenError, Snapshot, StoreError, StoreFaultError, UnknownOutcomeError
 from .migrate import migrate, refuse_newer
 from .rows import (
     decode_conversion,
@@ -49,19 +49,20 @@ FIRST_PAUSE_S, LAST_PAUSE_S = 0.05, 1.0
 class SqliteWriter:
     """The read-write connection. The state folder must be locked by this process.
 
-    Raises StoreError when the database cannot be opened, or is from a newer version.
+    Raises StoreError when the database cannot be opened, or is from a newer version, and StoreFaultError when that
+    may pass.
     """
 
     def __init__(self, database: Path) -> None:
         try:
             self._db = apsw.Connection(str(database))
         except apsw.Error as error:
-            raise StoreError(f"The database {database} cannot be opened: {error}.") from None
+            raise _cannot_open(database, error) from None
         try:
             self._set_up(database)
         except (apsw.Error, OSError) as error:
             self._db.close()
-            raise StoreError(f"The database {database} cannot be opened: {error}.") from None
+            raise _cannot_open(database, error) from None
         except StoreError:
             self._db.close()
             raise
@@ -291,6 +292,12 @@ def _write_log_again(log: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _cannot_open(database: Path, error: apsw.Error | OSError) -> StoreError:
+    passes = isinstance(error, apsw.IOError | apsw.FullError | apsw.BusyError | OSError)
+    kind = StoreFaultError if passes else StoreError
+    return kind(f"The database {database} cannot be opened: {error}.")
 
 
 def _said(error: apsw.Error) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from storage_service.store import lock
-from storage_service.store.interface import StoreError
+from storage_service.store.interface import StoreError, StoreFaultError
 from storage_service.store.lock import StateLock, file_system
 
 HOLD = """
@@ -142,3 +142,16 @@ def test_a_disk_that_does_not_take_the_process_id_holds_up_nobody(
         held = StateLock(tmp_path / "state")
     assert "in use by process unknown;" in refusal(tmp_path / "state")
     held.release()
+
+
+@pytest.mark.parametrize(("fault", "kind"), [(errno.ENOSPC, StoreFaultError), (errno.EACCES, StoreError)])
+def test_a_folder_that_cannot_be_used_says_whether_that_may_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: int, kind: type[StoreError]
+) -> None:
+    def broken(*_: object) -> int:
+        raise OSError(fault, os.strerror(fault))
+
+    monkeypatch.setattr(os, "open", broken)
+    with pytest.raises(StoreError, match=os.strerror(fault)) as refused:
+        StateLock(tmp_path)
+    assert type(refused.value) is kind

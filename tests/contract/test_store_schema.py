@@ -15,7 +15,7 @@ import pytest
 from storage_service.desk.batch import Batch, Journal
 from storage_service.rules.state import State
 from storage_service.store import migrate, sqlite
-from storage_service.store.interface import StoreError
+from storage_service.store.interface import StoreError, StoreFaultError
 from storage_service.store.sqlite import SqliteLookups, SqliteWriter
 from tests.support.sqlite_store import SqliteStore
 from tests.support.step_shell import PLACES, START, with_acq
@@ -176,7 +176,7 @@ def test_a_log_that_cannot_be_written_again_ends_the_start(
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(os, "fsync", broken)
-    with pytest.raises(StoreError, match="Input/output error"):
+    with pytest.raises(StoreFaultError, match="Input/output error"):
         SqliteWriter(left / "storage.db")
 
 
@@ -250,8 +250,9 @@ def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(database: Path)
 
 
 def test_a_database_in_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="cannot be opened"):
+    with pytest.raises(StoreError, match="cannot be opened") as refused:
         SqliteWriter(tmp_path / "nowhere" / "storage.db")
+    assert not isinstance(refused.value, StoreFaultError)
 
 
 def test_a_database_that_another_program_holds_is_refused(monkeypatch: pytest.MonkeyPatch, database: Path) -> None:
@@ -259,7 +260,7 @@ def test_a_database_that_another_program_holds_is_refused(monkeypatch: pytest.Mo
     SqliteWriter(database).close()
     other = apsw.Connection(str(database))
     other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(StoreError, match="cannot be opened"):
+    with pytest.raises(StoreFaultError, match="cannot be opened"):
         SqliteWriter(database)
     other.close()
     SqliteWriter(database).close()

@@ -9,7 +9,7 @@ import pytest
 
 from tests.disk_faults import DiskFaults
 from tests.support.faulty_disk import COMPILER, NO_COMPILER, FaultyDisk
-from tests.support.service import Service, eventually
+from tests.support.service import Died, Service, eventually
 from tests.support.small_disk import SmallDisks, fill
 from tests.support.wire import NoReply, Refused, Storage, Wire
 
@@ -82,6 +82,21 @@ def test_a_commit_of_unknown_outcome_ends_the_service_without_a_reply(faulty: tu
     with service.connect() as wire:
         assert wire.call("set_param_run_storage", key="k", **args) == {"stored": True}
         assert len(wire.journal(topics=["run.param_set/"])) == 1
+
+
+@needs_a_compiler
+def test_a_start_on_a_disk_that_fails_says_so_and_is_to_be_tried_again(faulty: tuple[Service, FaultyDisk]) -> None:
+    service, disk = faulty
+    service.kill()
+    for kinds in ("w", "s"):
+        disk.order(kinds, 2 if kinds == "w" else 1, "EIO", "ever")
+        with pytest.raises(Died):
+            service.start()
+        assert service.exit_code == 75
+        assert service.log_text().splitlines()[-1].startswith("storage-service: The database ")
+        assert disk.mend()
+    with service.start().connect() as wire:
+        assert wire.call("get_run", run_id="root/g-s/run")["run_name"] == "run"
 
 
 # A full disk
