@@ -7,6 +7,7 @@ only an older key, or one of another form, is looked up. Nothing is ever guessed
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import blake2b
 
@@ -77,16 +78,17 @@ class Keyring:
     """
     watermark_ms   the time of the newest UUIDv7 key that may be in the database without being in memory
     forgotten_ms   the time of the newest UUIDv7 key that was forgotten: older ones never run again; 0: none
+    ahead          keys in the database that are dated after the watermark
     doubtful_ms    keys up to this time may be forgotten by a transaction that is not told of yet; 0: none
     """
 
-    def __init__(self, watermark_ms: int, forgotten_ms: int) -> None:
+    def __init__(self, watermark_ms: int, forgotten_ms: int, ahead: Iterable[str] = ()) -> None:
         self.watermark_ms = watermark_ms
         self.forgotten_ms = forgotten_ms
         self.newest_ms = watermark_ms
         self.doubtful_ms = 0
         self.at_work: dict[str, AtWork] = {}
-        self._recent: dict[str, int] = {}
+        self._recent: dict[str, int] = {key: _ms_of(key) or 0 for key in ahead}
         self._looked_up: dict[str, Remembered | None] = {}
         self._asked: set[str] = set()
 

@@ -32,7 +32,8 @@ class Snapshot(Struct, frozen=True):
 
     nodes          open and unsealed acquisitions, and those of active conversions
     topics         the newest seq of each topic
-    newest_key_ms  of the newest UUIDv7 key ever stored; forgotten_ms: of the newest ever forgotten; 0: none
+    newest_key_ms  up to here UUIDv7 keys may be stored; forgotten_ms: of the newest ever forgotten; 0: none
+    keys_ahead     the UUIDv7 keys that are stored and are dated after newest_key_ms
     """
 
     journal_id: str
@@ -44,6 +45,7 @@ class Snapshot(Struct, frozen=True):
     intents: list[StoredIntent]
     newest_key_ms: int
     forgotten_ms: int
+    keys_ahead: list[str]
 
 
 class Committed(Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""The store in SQLite: one read-write connection, which alone commits and checkpoints, and read-only look-ups.
+"""The store in SQLite: the one read-write connection, which alone commits and checkpoints.
 
 A batch is one transaction in WAL mode with `synchronous=FULL`: when `commit` returns, it is on the disk. Rows go
 in as few, large statements: each statement takes and gives back the interpreter lock, which the loop needs.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,19 +18,19 @@ import apsw
 from storage_protocol.keys import uuid7_ms
 
 from ..desk.batch import Batch
-from ..desk.keyring import AHEAD_S, Remembered, may_be_forgotten
+from ..desk.keyring import AHEAD_S, may_be_forgotten
 from ..failpoints import passing
-from ..rules.state import Acq, Conversion, Counter, Group, Key, Node, Run, Storage
+from ..rules.state import Acq, Conversion, Counter, Group, Node, Run, Storage
+from .dated import newest_and_ahead
 from .interface import Committed, NotWrittenError, Snapshot, StoreError, StoreFaultError, UnknownOutcomeError
+from .lookups import read_node
 from .migrate import migrate, refuse_newer
 from .rows import (
     decode_conversion,
     decode_intent,
-    decode_node,
     decode_storage,
     encode,
     encode_node,
-    value_of,
     value_row,
 )
 
@@ -108,7 +108,8 @@ class SqliteWriter:
             id for (id,) in db.execute("SELECT node_id FROM nodes WHERE kind = 'acq' AND sealed = 0 ORDER BY n")
         ]
         ids = dict.fromkeys([*at_work, *(each.acq_id for each in conversions)])
-        nodes = [node for id in ids if (node := _node(db, id)) is not None]
+        nodes = [node for id in ids if (node := read_node(db, id)) is not None]
+        newest_key_ms, keys_ahead = newest_and_ahead(db, self._newest_key_ms)
         return Snapshot(
             journal_id=self.journal_id,
             last_seq=int(str(db.execute("SELECT ifnull(max(seq), 0) FROM topics").get)),
@@ -121,8 +122,9 @@ class SqliteWriter:
             nodes=nodes,
             conversions=conversions,
             intents=[decode_intent(intent) for (intent,) in db.execute("SELECT intent FROM intents ORDER BY n")],
-            newest_key_ms=self._newest_key_ms,
+            newest_key_ms=newest_key_ms,
             forgotten_ms=self._forgotten_ms,
+            keys_ahead=keys_ahead,
         )
 
     def commit(self, batch: Batch, wall: float) -> Committed:
@@ -325,72 +327,3 @@ def _node_row(node: Node) -> tuple[Any, ...]:
     kind, storage_id = ("run", node.storage_id) if isinstance(node, Run) else ("group", None)
     place = (node.node_id, kind, node.parent_id, node.visible, node.created_at)
     return (*place, storage_id, None, None, None, record)
-
-
-def _node(db: apsw.Connection, node_id: str) -> Node | None:
-    record = db.execute("SELECT record FROM nodes WHERE node_id = ?", (node_id,)).get
-    if record is None:
-        return None
-    rows = db.execute("SELECT name, class, value FROM params WHERE node_id = ?", (node_id,))
-    return decode_node(record, {name: value_of(class_, value) for name, class_, value in rows})
-
-
-class SqliteLookups:
-    """Records that are not in memory, for the desk. Used by one thread."""
-
-    def __init__(self, database: Path) -> None:
-        self._db = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY)
-        self._db.set_busy_timeout(BUSY_MS)
-
-    def close(self) -> None:
-        self._db.close()
-
-    def look_up(self, keys: Iterable[Key]) -> list[tuple[Key, Any]]:
-        """What the database has of each key, None where nothing:
-
-        (`node`, id), (`conversion`, id), (`counter`, id)   the record
-        (`acqs_of`, run id)                                 every acquisition of the run, as a list
-        (`nested`, acquisition id)                          the id of one that lies inside of it or around it
-        (`key`, idempotency key)                            what is remembered of it
-        """
-        found = []
-        with self._db:
-            for key in keys:
-                found.append((key, self._one(*key)))
-        return found
-
-    def _one(self, table: str, id: str) -> Any:
-        db = self._db
-        match table:
-            case "node":
-                return _node(db, id)
-            case "conversion":
-                record = db.execute("SELECT record FROM conversions WHERE conversion_id = ?", (id,)).get
-                return decode_conversion(record) if record is not None else None
-            case "counter":
-                highest = db.execute("SELECT highest FROM counters WHERE counter_id = ?", (id,)).get
-                return Counter(highest) if highest is not None else None
-            case "acqs_of":
-                found = db.execute(
-                    "SELECT node_id FROM nodes WHERE parent_id = ? AND kind = 'acq' ORDER BY n", (id,)
-                )
-                return [_node(db, str(acq_id)) for (acq_id,) in found.fetchall()]
-            case "nested":
-                return self._nested(id)
-            case "key":
-                row = db.execute("SELECT fingerprint, result FROM keys WHERE key = ?", (id,)).fetchone()
-                return Remembered(*row) if row else None
-            case _:
-                raise ValueError(table)
-
-    def _nested(self, acq_id: str) -> str | None:
-        parts = acq_id.split("/")
-        around = ["/".join(parts[:depth]) for depth in range(1, len(parts))]
-        marks = ",".join("?" * len(around))
-        sql = f"SELECT node_id FROM nodes WHERE node_id IN ({marks}) AND kind = 'acq'"  # noqa: S608  marks only
-        found = self._db.execute(sql, around).get
-        if found is None:
-            # "0" is the character after "/": the range is everything below.
-            sql = "SELECT node_id FROM nodes WHERE node_id > ? AND node_id < ? AND kind = 'acq' LIMIT 1"
-            found = self._db.execute(sql, (f"{acq_id}/", f"{acq_id}0")).get
-        return str(found) if found is not None else None

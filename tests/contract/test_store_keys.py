@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from random import Random
+from uuid import uuid4
+
 import pytest
 
 from storage_protocol import commands as c
-from storage_protocol.keys import uuid7
+from storage_protocol.keys import uuid7, uuid7_ms
 from storage_service.desk.batch import Batch, Journal
-from storage_service.desk.keyring import Remembered
+from storage_service.desk.keyring import Keyring, Remembered
 from storage_service.rules.state import State
+from storage_service.store import dated
 from tests.support.memory_store import MemoryStore
 from tests.support.sqlite_store import SqliteStore
 from tests.support.step_shell import PLACES, START, StepShell, init
@@ -87,7 +91,7 @@ def test_what_is_forgotten_can_be_remembered_again(store: Store) -> None:
 
 def test_the_newest_key_is_never_told_older_than_it_is(store: Store) -> None:
     newest = 0
-    for ms in (MS, MS + 1, MS + 999, MS + 1000, MS + 1001, MS + 5, MS + 70_000):
+    for ms in (MS, MS + 1, MS + 999, MS + 1000, MS + 1001, MS + 5, MS + 50_000):
         newest = max(newest, ms)
         store.commit(batch(f"{uuid(ms)}", newest_ms=newest), START)
         assert newest <= store.newest_key_ms <= newest + 1000
@@ -183,3 +187,44 @@ def test_a_forgotten_time_never_refuses_fresh_keys_whatever_a_client_dates_its_o
     assert refused.error.code == "key_expired"
     assert shell.call(REGISTER, uuid(int(shell.wall * 1000))).ok
     assert store.record(("storage", "s")).producers_unnamed == 6
+
+
+def test_keys_dated_far_ahead_are_named_and_fresh_ones_need_no_look_up(sqlite_store: SqliteStore) -> None:
+    store, year = sqlite_store, 365 * 86_400_000
+    ahead = [uuid(MS + year), uuid(MS + year + 0xABCDEF).upper(), uuid(MS + 60_001), uuid(2**48 - 1)]
+    others = [uuid(MS), uuid(MS + 60_000).upper(), "plain", "zz", "", str(uuid4()), str(uuid4()).upper()]
+    store.commit(batch(*ahead, *others, newest_ms=2**48 - 1), START)
+    for _ in range(2):
+        store.reopen()
+        assert (store.newest_key_ms, sorted(store.keys_ahead)) == (MS + 60_000, sorted(ahead))
+        keyring = Keyring(store.newest_key_ms, store.forgotten_ms, store.keys_ahead)
+        assert all(map(keyring.must_look_up, [*ahead, *others]))
+        assert not keyring.must_look_up(uuid(MS + 60_002))
+    # A day later all of them are as they were, and the fresh keys of that day are known.
+    store.commit(batch(uuid(MS + 86_400_000), newest_ms=2**48 - 1), START + DAY)
+    store.reopen()
+    assert (store.newest_key_ms, len(store.keys_ahead)) == (MS + 86_460_000, 3)
+    assert Keyring(store.newest_key_ms, 0, store.keys_ahead).must_look_up(uuid(MS + 60_001))
+
+
+def test_no_stored_key_is_ever_taken_for_new_after_a_restart(sqlite_store: SqliteStore) -> None:
+    store, random, stored = sqlite_store, Random(4), list[str]()
+    for life in range(12):
+        wall = START + random.choice([0, 1, 5000, DAY, -DAY]) * life
+        fresh = []
+        for _ in range(random.randrange(1, 8)):
+            off = random.choice([0, 0, 900, -900, 7_200, 10**7, -(10**7), 10**9])
+            key = uuid7(int((wall + off) * 1000), random.randbytes(10))
+            fresh.append(random.choice([key, key.upper(), str(uuid4())]))
+        stored += fresh
+        store.commit(batch(*fresh, newest_ms=max(uuid7_ms(key) or 0 for key in stored)), wall)
+        store.reopen()
+        keyring = Keyring(store.newest_key_ms, store.forgotten_ms, store.keys_ahead)
+        assert all(map(keyring.must_look_up, stored))
+
+
+def test_too_many_keys_ahead_are_not_named(monkeypatch: pytest.MonkeyPatch, sqlite_store: SqliteStore) -> None:
+    monkeypatch.setattr(dated, "MOST", 3)
+    store = sqlite_store
+    store.commit(batch(*(uuid(MS + 10**10 + n) for n in range(4)), newest_ms=MS + 10**10 + 3), START)
+    assert (store.newest_key_ms, store.keys_ahead) == (MS + 10**10 + 1003, [])

@@ -16,7 +16,8 @@ from storage_service.desk.batch import Batch, Journal
 from storage_service.rules.state import State
 from storage_service.store import migrate, sqlite
 from storage_service.store.interface import StoreError, StoreFaultError
-from storage_service.store.sqlite import SqliteLookups, SqliteWriter
+from storage_service.store.lookups import SqliteLookups
+from storage_service.store.sqlite import SqliteWriter
 from tests.support.sqlite_store import SqliteStore
 from tests.support.step_shell import PLACES, START, with_acq
 

@@ -40,6 +40,7 @@ class MemoryStore:
         self.keys: dict[str, tuple[Remembered, float]] = {}
         self.newest_key_ms = 0
         self.forgotten_ms = 0
+        self.keys_ahead: list[str] = []
         self.commits = 0
 
     def close(self) -> None:

@@ -20,8 +20,9 @@ from storage_service.desk.keyring import Remembered
 from storage_service.rules.state import Counter, Key, Places, Record
 from storage_service.store import rows
 from storage_service.store.interface import Committed
+from storage_service.store.lookups import SqliteLookups
 from storage_service.store.reader import Reader
-from storage_service.store.sqlite import SqliteLookups, SqliteWriter
+from storage_service.store.sqlite import SqliteWriter
 
 from .fold import folded
 
@@ -139,6 +140,10 @@ class SqliteStore(StoredRows):
     @property
     def newest_key_ms(self) -> int:
         return self.writer.snapshot().newest_key_ms
+
+    @property
+    def keys_ahead(self) -> list[str]:
+        return self.writer.snapshot().keys_ahead
 
     @property
     def forgotten_ms(self) -> int:

@@ -85,7 +85,7 @@ class StepShell:
             policy=self.policy,
             max_parallel=self.max_parallel,
             keys_keep_s=7 * 86_400.0,
-            keyring=Keyring(store.newest_key_ms, store.forgotten_ms),
+            keyring=Keyring(store.newest_key_ms, store.forgotten_ms, store.keys_ahead),
             journal=Journal(store.last_seq, store.topics()),
             describe=codec.encode_value({"service": "steps"}),
             fresh=lambda: f"uid-{next(self._fresh)}",
