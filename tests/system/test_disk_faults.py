@@ -26,7 +26,7 @@ def test_no_fault_of_the_disk_loses_or_doubles_anything(tmp_path: Path) -> None:
     assert tally.found == []
     assert tally.faults >= FAULTS // 2
     # They met what they are meant to meet.
-    assert all(tally.met[what] >= 3 for what in ("unavailable", "ended", "refused to start")), tally.met
+    assert all(tally.met[what] for what in ("unavailable", "ended", "refused to start")), tally.met
 
 
 def storage_on(wire: Wire, name: str = "s", **more: object) -> Storage:
