@@ -48,8 +48,9 @@ from .rules.state import Conversion, Places
 from .rules.work import Ended, Fault, RunScript
 from .store.interface import Committed, NotWrittenError, Snapshot, UnknownOutcomeError
 from .store.lock import StateLock
+from .store.lookups import SqliteLookups
 from .store.reader import Reader
-from .store.sqlite import SqliteLookups, SqliteWriter
+from .store.sqlite import SqliteWriter
 from .watchdog import Watchdog, end_within
 
 HEARTBEAT_S = 1.0
@@ -108,7 +109,7 @@ class Service:
             max_parallel=conversion.max_parallel,
             keys_keep_s=config.journal.keys_keep_days * 86_400.0,
             key_clock=snapshot.key_clock,
-            keyring=Keyring(snapshot.newest_key_ms, snapshot.forgotten_ms),
+            keyring=Keyring(snapshot.newest_key_ms, snapshot.forgotten_ms, snapshot.keys_ahead),
             journal=self._journal,
             describe=encode_value(self._description()),
             fresh=lambda: str(uuid4()),

@@ -15,10 +15,12 @@ from .. import logs
 from ..bus.endpoint import BindError
 from ..config import ConfigError, load
 from ..shell import Service
-from ..store.interface import StoreError
+from ..store.interface import StoreError, StoreFaultError
 
 CANNOT_START = 2
 CANNOT_BIND = 1
+# sysexits.h EX_TEMPFAIL: a supervisor tries again, and one day the disk is well.
+TRY_AGAIN = 75
 
 
 def serve(
@@ -42,6 +44,9 @@ def serve(
     overrides = dict(each.partition("=")[::2] for each in set)
     try:
         service = Service(load(config, os.environ, overrides))
+    except StoreFaultError as error:
+        _say(error)
+        sys.exit(TRY_AGAIN)
     except (ConfigError, StoreError) as error:
         _say(error)
         sys.exit(CANNOT_START)

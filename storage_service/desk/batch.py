@@ -81,6 +81,7 @@ class Batch:
         self.intents: dict[str, StoredIntent | None] = {}
         self.replies: list[tuple[Ticket, bytes | Refusal]] = []
         self.expire_keys_before: float | None = None
+        self.forget_up_to_ms = 0
         self.key_clock: tuple[float, float] | None = None
         self.newest_key_ms = 0
         self.bytes = 0

@@ -37,7 +37,7 @@ from ..rules.trash_work import GiveUp
 from ..rules.work import Ended
 from .ages import Ages
 from .batch import Batch, Journal, StoredIntent
-from .keyring import AtWork, Keyring, Remembered, fingerprint
+from .keyring import AtWork, Keyring, Remembered, fingerprint, last_to_forget
 from .ledger import Ledger
 from .messages import Message, Ticket
 from .patience import NAMING, Patience
@@ -80,6 +80,7 @@ class Desk:
         self.work = Work(ledger, policy, max_parallel)
         self._patience = Patience(ledger)
         ledger.follow = self._follow
+        self._keys_keep_s = keys_keep_s
         self._ages = Ages(keys_keep_s, key_clock)
         self._expire_due = 0.0
 
@@ -284,6 +285,7 @@ class Desk:
         """The batch is durable."""
         self._ledger.transactions.committed(batch)
         self.keyring.forgotten_ms = max(self.keyring.forgotten_ms, forgotten_ms)
+        self.keyring.forgetting(self._ledger.batch.forget_up_to_ms)
         self.out.events += batch.rows
         for ticket, result in batch.replies:
             self._ledger.replies.now(ticket, result)
@@ -297,16 +299,15 @@ class Desk:
 
     def rolled_back(self, batch: Batch, why: str, now: Now) -> None:
         """The batch is not durable, for certain: it and all that was decided on top of it never happened."""
-        refusal = errors.unavailable(
-            why, f"The database could not keep it ({why}); nothing was changed. Try again."
-        )
+        refusal = errors.unavailable(why, f"The database could not keep it ({why}); try again, with the same key.")
+        moment = self._moment(now)
+        self.keyring.forgetting(0)
         for lost in self._ledger.transactions.rolled_back(batch):
             for ticket, _ in lost.replies:
                 self._ledger.replies.now(ticket, refusal)
             for key, _, _ in lost.keys:
                 self._ledger.replies.to_repeats(key, refusal)
-            self.work.rolled_back(lost, refusal)
-        moment = self._moment(now)
+            self.work.rolled_back(lost, refusal, moment)
         self.work.resume(moment)
         self._patience.resume(moment)
         self._go_on(moment)
@@ -348,8 +349,11 @@ class Desk:
             what()
         if now.mono >= self._expire_due:
             self._expire_due = now.mono + 60.0
-            self._ledger.batch.expire_keys_before = self._ages.oldest(now.wall, now.mono)
-            self._ledger.batch.key_clock = self._ages.stored(now.wall, now.mono)
+            batch = self._ledger.batch
+            batch.expire_keys_before = self._ages.oldest(now.wall, now.mono)
+            batch.forget_up_to_ms = last_to_forget(now.wall - self._keys_keep_s)
+            batch.key_clock = self._ages.stored(now.wall, now.mono)
+            self.keyring.forgetting(batch.forget_up_to_ms)
         moment = self._moment(now)
         self.work.end_again(moment)
         self._go_on(moment)

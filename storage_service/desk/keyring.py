@@ -7,6 +7,7 @@ only an older key, or one of another form, is looked up. Nothing is ever guessed
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import blake2b
 
@@ -25,6 +26,8 @@ _encode = msgspec.msgpack.Encoder(order="deterministic").encode
 RECENT_KEYS = 50_000
 # A day: the least for which a key is remembered.
 FRESH_MS = 86_400_000
+# A clock that is further ahead than this, in seconds, is wrong; a client's own is never quite the service's.
+AHEAD_S = 3600.0
 # A key is looked at several times while its command is on its way.
 _ms_of = lru_cache(maxsize=4096)(uuid7_ms)
 
@@ -38,6 +41,21 @@ def _is_fresh(ms: int, wall: float) -> bool:
     """Whether a key was made with the service's clock, lately: then it was never forgotten, whatever the clock
     said before. Else a clock that was ahead for a while would have all commands refused until that time comes."""
     return abs(ms - wall * 1000) < FRESH_MS
+
+
+def last_to_forget(before: float) -> int:
+    """The newest UUIDv7, in milliseconds since 1970, that may be forgotten with what was stored before this time
+    (seconds since 1970, by the host's clock).
+
+    Forgetting a UUIDv7 refuses all older ones for good. One that was dated far ahead of the clock therefore stays
+    until its own time has come, or fresh keys would be refused up to that time.
+    """
+    return int((before + AHEAD_S) * 1000)
+
+
+def may_be_forgotten(key: str, up_to_ms: int) -> bool:
+    """Whether a key is dated no later than this, or not dated at all."""
+    return (uuid7_ms(key) or 0) <= up_to_ms
 
 
 class Remembered(Struct, frozen=True):
@@ -70,14 +88,17 @@ class Keyring:
     """
     watermark_ms   the time of the newest UUIDv7 key that may be in the database without being in memory
     forgotten_ms   the time of the newest UUIDv7 key that was forgotten: older ones never run again; 0: none
+    ahead          keys in the database that are dated after the watermark
+    doubtful_ms    keys up to this time may be forgotten by a transaction that is not told of yet; 0: none
     """
 
-    def __init__(self, watermark_ms: int, forgotten_ms: int) -> None:
+    def __init__(self, watermark_ms: int, forgotten_ms: int, ahead: Iterable[str] = ()) -> None:
         self.watermark_ms = watermark_ms
         self.forgotten_ms = forgotten_ms
         self.newest_ms = watermark_ms
+        self.doubtful_ms = 0
         self.at_work: dict[str, AtWork] = {}
-        self._recent: dict[str, int] = {}
+        self._recent: dict[str, int] = {key: _ms_of(key) or 0 for key in ahead}
         self._looked_up: dict[str, Remembered | None] = {}
         self._asked: set[str] = set()
 
@@ -115,10 +136,17 @@ class Keyring:
         return True
 
     def looked_up(self, key: str, found: Remembered | None) -> None:
-        """What the database said. Of no use when the key was committed meanwhile: it is asked again."""
+        """What the database said. Of no use when the key was committed meanwhile, or when it is not there and may
+        have been forgotten this very moment: it is asked again.
+        """
         if key in self._asked:
             self._asked.discard(key)
-            self._looked_up[key] = found
+            if found is not None or not 0 <= (_ms_of(key) or -1) <= self.doubtful_ms:
+                self._looked_up[key] = found
+
+    def forgetting(self, up_to_ms: int) -> None:
+        """A transaction that is not told of yet forgets keys up to this time; 0: none does."""
+        self.doubtful_ms = up_to_ms
 
     def done(self, key: str) -> None:
         """No ticket needs what was looked up any more."""

@@ -43,9 +43,10 @@ from .works import MARKER_DELAY_S, marker_order
 
 class OpenIntent:
     """An intent that is not carried out yet. `at_door`: an order for it is out; `stalled`: why it will be tried
-    again; `ticket`: who waits for it, None after a restart; `before`: the durable one that it is to replace."""
+    again; `ticket`: who waits for it, None after a restart; `before`: the durable one that it is to replace;
+    `lost`: how often its outcome could not be written."""
 
-    __slots__ = ("at_door", "before", "durable", "stalled", "stored", "ticket")
+    __slots__ = ("at_door", "before", "durable", "lost", "stalled", "stored", "ticket")
 
     def __init__(self, stored: StoredIntent, ticket: Ticket | None, durable: bool = False) -> None:
         self.stored = stored
@@ -54,6 +55,7 @@ class OpenIntent:
         self.at_door = False
         self.before: StoredIntent | None = None
         self.stalled: Refusal | None = None
+        self.lost = 0
 
 
 class Work:
@@ -144,8 +146,12 @@ class Work:
             if isinstance(each.stored.intent, RunIntent | AcqIntent) and each.stored.intent.removes:
                 self._give(intent_id, moment)
 
-    def rolled_back(self, batch: Batch, refusal: Refusal) -> None:
-        """Forget the intents that never were; `resume` takes up what is true again."""
+    def rolled_back(self, batch: Batch, refusal: Refusal, moment: Moment) -> None:
+        """Forget the intents that never were; `resume` takes up what is true again.
+
+        An intent whose outcome is lost for the second time stalls: what collides with it is not kept waiting for
+        as long as the database takes nothing.
+        """
         for intent_id, stored in batch.intents.items():
             each = self._intents.get(intent_id)
             if stored is None:
@@ -155,7 +161,10 @@ class Work:
                     self._ledger.scopes.release(intent_id)
                 elif lost is not None:
                     lost.ticket, lost.at_door = None, False
+                    lost.lost += 1
                     self._take_up(lost)
+                    if lost.lost > 1:
+                        self._stall(intent_id, lost, refusal, moment)
             elif each is not None and not each.durable:
                 if each.ticket is not None:
                     self._ledger.replies.now(each.ticket, refusal)
@@ -268,7 +277,7 @@ class Work:
             self._parked.append((f"intent {intent_id}", result))
             return
         if self._must_go_on(intent, result):
-            self._stall(intent_id, each, result, moment)
+            self._stall(intent_id, each, Refusal(result.code, result.message, result.details), moment)
             return
         try:
             decision = decide.settle(ledger.state, intent, result, moment, ledger.limits)
@@ -303,9 +312,8 @@ class Work:
         moves = isinstance(intent, RestoreIntent | EmptyIntent) or getattr(intent, "removes", False)
         return moves and isinstance(result, Failed) and result.code == "unavailable"
 
-    def _stall(self, intent_id: str, each: OpenIntent, result: Failed, moment: Moment) -> None:
+    def _stall(self, intent_id: str, each: OpenIntent, refusal: Refusal, moment: Moment) -> None:
         """Who waits is told; the intent is carried out as soon as the outside world lets it."""
-        refusal = Refusal(result.code, result.message, result.details)
         each.stalled, each.at_door = refusal, False
         if each.ticket is not None:
             self._ledger.replies.now(each.ticket, refusal)

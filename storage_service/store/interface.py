@@ -15,6 +15,10 @@ class StoreError(Exception):
     """The store cannot be used; the message is one sentence for who starts the service."""
 
 
+class StoreFaultError(StoreError):
+    """The disk failed, is full, or another program holds the database: a later start may find it well."""
+
+
 class NotWrittenError(Exception):
     """The transaction was rolled back: nothing of it is durable. The message says why."""
 
@@ -28,7 +32,8 @@ class Snapshot(Struct, frozen=True):
 
     nodes          open and unsealed acquisitions, and those of active conversions
     topics         the newest seq of each topic
-    newest_key_ms  of the newest UUIDv7 key ever stored; forgotten_ms: of the newest ever forgotten; 0: none
+    newest_key_ms  up to here UUIDv7 keys may be stored; forgotten_ms: of the newest ever forgotten; 0: none
+    keys_ahead     the UUIDv7 keys that are stored and are dated after newest_key_ms
     key_clock      what `Batch.key_clock` was last
     """
 
@@ -41,11 +46,13 @@ class Snapshot(Struct, frozen=True):
     intents: list[StoredIntent]
     newest_key_ms: int
     forgotten_ms: int
+    keys_ahead: list[str]
     key_clock: tuple[float, float] = (0.0, 0.0)
 
 
 class Committed(Struct, frozen=True):
-    """What a commit has to tell: how many keys were forgotten, and the time of the newest UUIDv7 among them."""
+    """What a commit has to tell: how many keys were due to be forgotten, and if any was there may be more; and the
+    time of the newest UUIDv7 that was forgotten."""
 
     forgotten: int = 0
     forgotten_ms: int = 0

@@ -7,6 +7,7 @@ from importlib.resources import files
 
 import apsw
 
+from ..failpoints import passing
 from .interface import StoreError
 
 _NAME = re.compile(r"(\d{4})_\w+\.sql")
@@ -36,6 +37,9 @@ def migrate(connection: apsw.Connection, where: str) -> None:
     version = refuse_newer(connection, where)
     for number, sql in migrations():
         if number > version:
+            passing("migrate.begun")
             with connection:
                 connection.execute(sql)
                 connection.pragma("user_version", number)
+                passing("migrate.written")
+            passing("migrate.committed")

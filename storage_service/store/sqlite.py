@@ -1,4 +1,4 @@
-"""The store in SQLite: one read-write connection, which alone commits and checkpoints, and read-only look-ups.
+"""The store in SQLite: the one read-write connection, which alone commits and checkpoints.
 
 A batch is one transaction in WAL mode with `synchronous=FULL`: when `commit` returns, it is on the disk. Rows go
 in as few, large statements: each statement takes and gives back the interpreter lock, which the loop needs.
@@ -6,7 +6,9 @@ in as few, large statements: each statement takes and gives back the interpreter
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,18 +18,19 @@ import apsw
 from storage_protocol.keys import uuid7_ms
 
 from ..desk.batch import Batch
-from ..desk.keyring import Remembered
-from ..rules.state import Acq, Conversion, Counter, Group, Key, Node, Run, Storage
-from .interface import Committed, NotWrittenError, Snapshot, StoreError, UnknownOutcomeError
+from ..desk.keyring import AHEAD_S, may_be_forgotten
+from ..failpoints import passing
+from ..rules.state import Acq, Conversion, Counter, Group, Node, Run, Storage
+from .dated import newest_and_ahead
+from .interface import Committed, NotWrittenError, Snapshot, StoreError, StoreFaultError, UnknownOutcomeError
+from .lookups import read_node
 from .migrate import migrate, refuse_newer
 from .rows import (
     decode_conversion,
     decode_intent,
-    decode_node,
     decode_storage,
     encode,
     encode_node,
-    value_of,
     value_row,
 )
 
@@ -38,24 +41,28 @@ EXPIRE_AT_ONCE = 1000
 # after a restart the keys of that second are looked up, which is always right.
 KEY_AHEAD_MS = 1000
 BUSY_MS = 5000
+# After a transaction was rolled back the next one waits, twice as long each time: what has to be done is tried
+# again and again, and a disk that takes nothing must not be asked without a pause.
+FIRST_PAUSE_S, LAST_PAUSE_S = 0.05, 1.0
 
 
 class SqliteWriter:
     """The read-write connection. The state folder must be locked by this process.
 
-    Raises StoreError when the database cannot be opened, or is from a newer version.
+    Raises StoreError when the database cannot be opened, or is from a newer version, and StoreFaultError when that
+    may pass.
     """
 
     def __init__(self, database: Path) -> None:
         try:
             self._db = apsw.Connection(str(database))
         except apsw.Error as error:
-            raise StoreError(f"The database {database} cannot be opened: {error}.") from None
+            raise _cannot_open(database, error) from None
         try:
             self._set_up(database)
-        except apsw.Error as error:
+        except (apsw.Error, OSError) as error:
             self._db.close()
-            raise StoreError(f"The database {database} cannot be opened: {error}.") from None
+            raise _cannot_open(database, error) from None
         except StoreError:
             self._db.close()
             raise
@@ -66,10 +73,13 @@ class SqliteWriter:
         self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         refuse_newer(self._db, str(database))
         self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+        _write_log_again(Path(f"{database}-wal"))
+        passing("store.opened")
         mode = self._db.pragma("journal_mode", "wal")
         self._db.pragma("synchronous", "full")
         self._db.pragma("foreign_keys", True)
         self._db.pragma("temp_store", "memory")
+        self._pause_s = 0.0
         if mode != "wal" or self._db.pragma("synchronous") != 2:
             raise StoreError(f"The database {database} does not keep WAL and synchronous=FULL; it has {mode}.")
         migrate(self._db, str(database))
@@ -77,6 +87,7 @@ class SqliteWriter:
         self._forgotten_ms = int(self._meta("forgotten_ms", "0"))
         self._key_clock = _clock(self._meta("key_clock", "0 0"))
         self.journal_id = self._meta("journal_id", str(uuid4()))
+        passing("store.ready")
 
     def _meta(self, name: str, default: str) -> str:
         self._db.execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT DO NOTHING", (name, default))
@@ -98,7 +109,8 @@ class SqliteWriter:
             id for (id,) in db.execute("SELECT node_id FROM nodes WHERE kind = 'acq' AND sealed = 0 ORDER BY n")
         ]
         ids = dict.fromkeys([*at_work, *(each.acq_id for each in conversions)])
-        nodes = [node for id in ids if (node := _node(db, id)) is not None]
+        nodes = [node for id in ids if (node := read_node(db, id)) is not None]
+        newest_key_ms, keys_ahead = newest_and_ahead(db, self._newest_key_ms)
         return Snapshot(
             journal_id=self.journal_id,
             last_seq=int(str(db.execute("SELECT ifnull(max(seq), 0) FROM topics").get)),
@@ -111,8 +123,9 @@ class SqliteWriter:
             nodes=nodes,
             conversions=conversions,
             intents=[decode_intent(intent) for (intent,) in db.execute("SELECT intent FROM intents ORDER BY n")],
-            newest_key_ms=self._newest_key_ms,
+            newest_key_ms=newest_key_ms,
             forgotten_ms=self._forgotten_ms,
+            keys_ahead=keys_ahead,
             key_clock=self._key_clock,
         )
 
@@ -121,22 +134,31 @@ class SqliteWriter:
 
         Raises NotWrittenError when it was rolled back, UnknownOutcomeError when nobody can tell.
         """
+        time.sleep(self._pause_s)
+        self._pause_s = min(max(FIRST_PAUSE_S, 2 * self._pause_s), LAST_PAUSE_S)
         try:
             self._db.execute("BEGIN IMMEDIATE")
         except apsw.Error as error:
-            raise NotWrittenError(f"the database does not begin a transaction: {error}") from error
+            raise NotWrittenError(f"the database does not begin a transaction: {_said(error)}") from error
+        passing("store.begun")
         try:
             committed = self._write(batch, key_date)
+            # All pages but one go into the log now. A full or broken disk says so here, where it can be rolled
+            # back; said at the COMMIT it would leave nothing but to end the process.
+            self._db.cache_flush()
         except apsw.Error as error:
             self._roll_back(error)
-            raise NotWrittenError(f"the database does not take the rows: {error}") from error
+            raise NotWrittenError(f"the database does not take the rows: {_said(error)}") from error
         except BaseException as error:
             self._roll_back(error)
             raise
+        passing("store.written")
         try:
             self._db.execute("COMMIT")
         except apsw.Error as error:
-            raise UnknownOutcomeError(str(error)) from error
+            raise UnknownOutcomeError(_said(error)) from error
+        passing("store.committed")
+        self._pause_s = 0.0
         if batch.newest_key_ms > self._newest_key_ms:
             self._newest_key_ms = batch.newest_key_ms + KEY_AHEAD_MS
         self._forgotten_ms = max(self._forgotten_ms, committed.forgotten_ms)
@@ -179,16 +201,25 @@ class SqliteWriter:
             self._set_meta("newest_key_ms", batch.newest_key_ms + KEY_AHEAD_MS)
         if batch.key_clock is not None:
             self._set_meta("key_clock", "{!r} {!r}".format(*batch.key_clock))
-        if batch.expire_keys_before is None:
-            return Committed()
-        gone = self._db.execute(
-            "DELETE FROM keys WHERE id IN (SELECT id FROM keys ORDER BY id LIMIT ?) AND at < ? RETURNING key",
-            (EXPIRE_AT_ONCE, batch.expire_keys_before),
+        before = batch.expire_keys_before
+        return Committed() if before is None else self._expire(before, batch.forget_up_to_ms, key_date)
+
+    def _expire(self, before: float, up_to_ms: int, key_date: float) -> Committed:
+        """Forget a bite of the keys stored before a date. Those that may not go yet are stored anew, at the end of
+        the queue; so are those whose date is still to come: neither holds up the others."""
+        due = self._db.execute(
+            "DELETE FROM keys WHERE id IN (SELECT id FROM keys ORDER BY id LIMIT ?) AND (at < ? OR at > ?)"
+            " RETURNING key, fingerprint, at, result",
+            (EXPIRE_AT_ONCE, before, key_date + AHEAD_S),
         ).fetchall()
-        forgotten = max((uuid7_ms(str(key)) or 0 for (key,) in gone), default=0)
+        stay = [row for row in due if float(str(row[2])) >= before or not may_be_forgotten(str(row[0]), up_to_ms)]
+        rows = [(key, fingerprint, key_date, result) for key, fingerprint, _, result in stay]
+        self._insert("INSERT INTO keys (key, fingerprint, at, result) VALUES ", rows)
+        kept = {row[0] for row in stay}
+        forgotten = max((uuid7_ms(str(row[0])) or 0 for row in due if row[0] not in kept), default=0)
         if forgotten > self._forgotten_ms:
             self._set_meta("forgotten_ms", forgotten)
-        return Committed(len(gone), forgotten)
+        return Committed(len(due), forgotten)
 
     def _set_meta(self, name: str, value: int | str) -> None:
         self._db.execute("UPDATE meta SET value = ? WHERE name = ?", (str(value), name))
@@ -256,6 +287,38 @@ def _clock(stored: str) -> tuple[float, float]:
     return float(at), float(wall)
 
 
+def _write_log_again(log: Path) -> None:
+    """Write what an earlier life left in the log once more, byte for byte, and sync it. Raises OSError.
+
+    When a sync failed and ended that life, the kernel may still show what the disk never took, and call it clean,
+    so that a later sync does nothing: what is read now, and answered from, would be gone with the power.
+    """
+    try:
+        descriptor = os.open(log, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        at = 0
+        while chunk := os.pread(descriptor, 1 << 20, at):
+            at += os.pwrite(descriptor, chunk, at)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _cannot_open(database: Path, error: apsw.Error | OSError) -> StoreError:
+    passes = isinstance(error, apsw.IOError | apsw.FullError | apsw.BusyError | OSError)
+    kind = StoreFaultError if passes else StoreError
+    return kind(f"The database {database} cannot be opened: {error}.")
+
+
+def _said(error: apsw.Error) -> str:
+    """What the database said; a flush that fails leaves no text of its own."""
+    if str(error) != "not an error":
+        return str(error)
+    return "database or disk is full" if isinstance(error, apsw.FullError) else "disk I/O error"
+
+
 _PUT_NODE = """
 INSERT INTO nodes (node_id, kind, parent_id, visible, at, storage_id, state, verdict, sealed, record)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -274,72 +337,3 @@ def _node_row(node: Node) -> tuple[Any, ...]:
     kind, storage_id = ("run", node.storage_id) if isinstance(node, Run) else ("group", None)
     place = (node.node_id, kind, node.parent_id, node.visible, node.created_at)
     return (*place, storage_id, None, None, None, record)
-
-
-def _node(db: apsw.Connection, node_id: str) -> Node | None:
-    record = db.execute("SELECT record FROM nodes WHERE node_id = ?", (node_id,)).get
-    if record is None:
-        return None
-    rows = db.execute("SELECT name, class, value FROM params WHERE node_id = ?", (node_id,))
-    return decode_node(record, {name: value_of(class_, value) for name, class_, value in rows})
-
-
-class SqliteLookups:
-    """Records that are not in memory, for the desk. Used by one thread."""
-
-    def __init__(self, database: Path) -> None:
-        self._db = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY)
-        self._db.set_busy_timeout(BUSY_MS)
-
-    def close(self) -> None:
-        self._db.close()
-
-    def look_up(self, keys: Iterable[Key]) -> list[tuple[Key, Any]]:
-        """What the database has of each key, None where nothing:
-
-        (`node`, id), (`conversion`, id), (`counter`, id)   the record
-        (`acqs_of`, run id)                                 every acquisition of the run, as a list
-        (`nested`, acquisition id)                          the id of one that lies inside of it or around it
-        (`key`, idempotency key)                            what is remembered of it
-        """
-        found = []
-        with self._db:
-            for key in keys:
-                found.append((key, self._one(*key)))
-        return found
-
-    def _one(self, table: str, id: str) -> Any:
-        db = self._db
-        match table:
-            case "node":
-                return _node(db, id)
-            case "conversion":
-                record = db.execute("SELECT record FROM conversions WHERE conversion_id = ?", (id,)).get
-                return decode_conversion(record) if record is not None else None
-            case "counter":
-                highest = db.execute("SELECT highest FROM counters WHERE counter_id = ?", (id,)).get
-                return Counter(highest) if highest is not None else None
-            case "acqs_of":
-                found = db.execute(
-                    "SELECT node_id FROM nodes WHERE parent_id = ? AND kind = 'acq' ORDER BY n", (id,)
-                )
-                return [_node(db, str(acq_id)) for (acq_id,) in found.fetchall()]
-            case "nested":
-                return self._nested(id)
-            case "key":
-                row = db.execute("SELECT fingerprint, result FROM keys WHERE key = ?", (id,)).fetchone()
-                return Remembered(*row) if row else None
-            case _:
-                raise ValueError(table)
-
-    def _nested(self, acq_id: str) -> str | None:
-        parts = acq_id.split("/")
-        around = ["/".join(parts[:depth]) for depth in range(1, len(parts))]
-        marks = ",".join("?" * len(around))
-        sql = f"SELECT node_id FROM nodes WHERE node_id IN ({marks}) AND kind = 'acq'"  # noqa: S608  marks only
-        found = self._db.execute(sql, around).get
-        if found is None:
-            # "0" is the character after "/": the range is everything below.
-            sql = "SELECT node_id FROM nodes WHERE node_id > ? AND node_id < ? AND kind = 'acq' LIMIT 1"
-            found = self._db.execute(sql, (f"{acq_id}/", f"{acq_id}0")).get
-        return str(found) if found is not None else None

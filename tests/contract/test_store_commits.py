@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,20 @@ def test_a_database_that_another_program_holds_is_not_written(
     store.close()
 
 
+def test_a_database_that_takes_nothing_is_not_asked_without_a_pause(
+    monkeypatch: pytest.MonkeyPatch, sqlite_store: SqliteStore
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    sqlite_store.commit(batch("there"), START)
+    for _ in range(7):
+        with pytest.raises(NotWrittenError):
+            sqlite_store.commit(batch("there"), START)
+    for n in range(2):
+        sqlite_store.commit(batch(f"new {n}"), START)
+    assert pauses == [0.0, 0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 0.0]
+
+
 # COMMIT itself
 
 
@@ -170,7 +185,11 @@ def test_a_commit_that_is_refused_is_of_unknown_outcome(sqlite_store: SqliteStor
 
 
 class Disk(apsw.VFS):
-    """The disk, on which the next so many writes or syncs of a log file go well, and the one after fails, once."""
+    """The disk, on which so many things of a kind go well with the log file, and the one after fails, once.
+
+    The kinds: `write`; `head` and `page` of the frame that makes a transaction valid, which COMMIT writes; `sync`
+    of the log's head, when it begins anew; `commit`, the sync that a COMMIT waits for.
+    """
 
     def __init__(self) -> None:
         self.real = apsw.vfs_names()[0]
@@ -186,10 +205,13 @@ class Disk(apsw.VFS):
             self.left -= 1
             if self.left < 0:
                 self.what = ""
-                raise apsw.FullError("no space") if what == "write" else apsw.IOError("no sync")
+                raise apsw.FullError("no space") if what in ("write", "head", "page") else apsw.IOError("no sync")
 
     def xOpen(self, name: Any, flags: Any) -> DiskFile:
         return DiskFile(self, name, flags)
+
+
+FRAME_HEAD = 24
 
 
 class DiskFile(apsw.VFSFile):
@@ -197,15 +219,23 @@ class DiskFile(apsw.VFSFile):
         super().__init__(disk.real, name, flags)
         self._disk = disk
         self._is_log = bool(flags[0] & apsw.SQLITE_OPEN_WAL)
+        self._ends = False
 
     def xWrite(self, data: bytes, offset: int) -> None:
         if self._is_log:
+            is_head = len(data) == FRAME_HEAD
+            if is_head:
+                # The size of the database after a commit; 0 in all frames but the last.
+                self._ends = data[4:8] != bytes(4)
             self._disk.meet("write")
+            if self._ends:
+                self._disk.meet("head" if is_head else "page")
         super().xWrite(data, offset)
 
     def xSync(self, flags: int) -> None:
         if self._is_log:
-            self._disk.meet("sync")
+            self._disk.meet("commit" if self._ends else "sync")
+            self._ends = False
         super().xSync(flags)
 
 
@@ -223,22 +253,51 @@ def store_on_disk(tmp_path: Path, disk: Disk) -> Iterator[SqliteStore]:
     store.close()
 
 
-FAULTS = [
-    # (writes or syncs, those that go well before, commands before, whether the batch is lost)
-    ("write", 0, 0, True),
-    ("write", 1, 0, True),
-    ("write", 5, 0, True),
-    ("write", 0, 3, True),
-    ("write", 5, 3, True),
-    ("sync", 0, 0, True),  # of the header of a fresh log
-    ("sync", 1, 0, False),
-    ("sync", 0, 3, False),  # all of it was written
+BEFORE_COMMIT = [
+    # (what, those that go well before, commands before)
+    ("write", 0, 0),  # the log's head
+    ("write", 1, 0),
+    ("write", 5, 0),
+    ("write", 0, 3),
+    ("write", 5, 3),
+    ("sync", 0, 0),
 ]
 
 
-@pytest.mark.parametrize(("what", "well", "earlier", "lost"), FAULTS)
+@pytest.mark.parametrize(("what", "well", "earlier"), BEFORE_COMMIT)
+def test_a_disk_that_fails_before_the_commit_leaves_nothing_and_the_next_commit_works(
+    store_on_disk: SqliteStore, disk: Disk, what: str, well: int, earlier: int
+) -> None:
+    store = store_on_disk
+    shell = StepShell(store=store)
+    for n in range(earlier):
+        shell.must(init(f"before{n}"))
+    before, seqs = store.everything(), shell.seqs()
+    disk.fail(what, well)
+    sent = shell.send((init("s"), "k"), init("t"))
+    shell.run()
+    assert (disk.what, shell.told(sent)) == ("", ["unavailable", "unavailable"])
+    shell.sound()
+    assert (store.everything(), shell.seqs()) == (before, seqs)
+    assert shell.call(init("s"), "k").ok
+    shell.sound()
+    shell.restart().sound()
+    assert shell.seqs() == [*seqs, len(seqs) + 1]
+
+
+AT_COMMIT = [
+    # (what, commands before, whether the batch is lost)
+    ("head", 0, True),
+    ("page", 0, True),
+    ("page", 3, True),
+    ("commit", 0, False),  # all of it was written
+    ("commit", 3, False),
+]
+
+
+@pytest.mark.parametrize(("what", "earlier", "lost"), AT_COMMIT)
 def test_a_disk_that_fails_a_commit_leaves_all_of_it_or_nothing(
-    store_on_disk: SqliteStore, disk: Disk, what: str, well: int, earlier: int, lost: bool
+    store_on_disk: SqliteStore, disk: Disk, what: str, earlier: int, lost: bool
 ) -> None:
     store = store_on_disk
     shell = StepShell(store=store)
@@ -248,7 +307,7 @@ def test_a_disk_that_fails_a_commit_leaves_all_of_it_or_nothing(
     sent = shell.send(init("s"), init("t"))
     shell.run()
     before, seqs = store.everything(), shell.seqs()
-    disk.fail(what, well)
+    disk.fail(what)
     with pytest.raises(UnknownOutcomeError):
         shell.commit()
     assert (disk.what, shell.run().told(sent)) == ("", ["", ""])

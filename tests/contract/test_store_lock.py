@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from storage_service.store import lock
-from storage_service.store.interface import StoreError
+from storage_service.store.interface import StoreError, StoreFaultError
 from storage_service.store.lock import StateLock, file_system
 
 HOLD = """
@@ -120,3 +121,37 @@ def test_a_network_file_system_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_the_file_system_of_a_folder_is_the_one_mounted_nearest() -> None:
     assert file_system(Path("/proc/self")) == "proc"
     assert file_system(Path("/")) == file_system(Path("/no such folder")) != "proc"
+
+
+def test_the_names_of_folders_that_are_made_are_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    for _ in range(2):
+        StateLock(tmp_path / "deep" / "er" / "state").release()
+        assert sorted(synced) == [str(tmp_path / name) for name in ("", "deep", "deep/er")]
+
+
+def test_a_disk_that_does_not_take_the_process_id_holds_up_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        held = StateLock(tmp_path / "state")
+    assert "in use by process unknown;" in refusal(tmp_path / "state")
+    held.release()
+
+
+@pytest.mark.parametrize(("fault", "kind"), [(errno.ENOSPC, StoreFaultError), (errno.EACCES, StoreError)])
+def test_a_folder_that_cannot_be_used_says_whether_that_may_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: int, kind: type[StoreError]
+) -> None:
+    def broken(*_: object) -> int:
+        raise OSError(fault, os.strerror(fault))
+
+    monkeypatch.setattr(os, "open", broken)
+    with pytest.raises(StoreError, match=os.strerror(fault)) as refused:
+        StateLock(tmp_path)
+    assert type(refused.value) is kind

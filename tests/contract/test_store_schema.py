@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +15,9 @@ import pytest
 from storage_service.desk.batch import Batch, Journal
 from storage_service.rules.state import State
 from storage_service.store import migrate, sqlite
-from storage_service.store.interface import StoreError
-from storage_service.store.sqlite import SqliteLookups, SqliteWriter
+from storage_service.store.interface import StoreError, StoreFaultError
+from storage_service.store.lookups import SqliteLookups
+from storage_service.store.sqlite import SqliteWriter
 from tests.support.sqlite_store import SqliteStore
 from tests.support.step_shell import PLACES, START, with_acq
 
@@ -137,6 +140,47 @@ def test_a_migration_that_fails_is_taken_back_whole(monkeypatch: pytest.MonkeyPa
     assert ("added" in tables(database), "half" in tables(database)) == (True, False)
 
 
+# A log that was left
+
+
+def test_a_log_that_was_left_is_written_again_and_synced_before_anything_is_read_from_it(
+    monkeypatch: pytest.MonkeyPatch, sqlite_store: SqliteStore, tmp_path: Path
+) -> None:
+    with_acq(store=sqlite_store)
+    left = tmp_path / "left"
+    shutil.copytree(sqlite_store.database.parent, left)
+    log = left / "storage.db-wal"
+    before, wrote, synced = log.read_bytes(), bytearray(), list[str]()
+    pwrite = os.pwrite
+
+    def write(fd: int, data: bytes, at: int) -> int:
+        assert (os.readlink(f"/proc/self/fd/{fd}"), at) == (str(log), len(wrote))
+        some = data[:5000]  # a write may be of a part
+        wrote.extend(some)
+        return pwrite(fd, some, at)
+
+    monkeypatch.setattr(os, "pwrite", write)
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    writer = SqliteWriter(left / "storage.db")
+    assert (len(before) > 5000, bytes(wrote), synced) == (True, before, [str(log)])
+    writer.close()
+
+
+def test_a_log_that_cannot_be_written_again_ends_the_start(
+    monkeypatch: pytest.MonkeyPatch, sqlite_store: SqliteStore, tmp_path: Path
+) -> None:
+    with_acq(store=sqlite_store)
+    left = tmp_path / "left"
+    shutil.copytree(sqlite_store.database.parent, left)
+
+    def broken(fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(StoreFaultError, match="Input/output error"):
+        SqliteWriter(left / "storage.db")
+
+
 # A newer service's database, and what is none
 
 
@@ -207,8 +251,9 @@ def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(database: Path)
 
 
 def test_a_database_in_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="cannot be opened"):
+    with pytest.raises(StoreError, match="cannot be opened") as refused:
         SqliteWriter(tmp_path / "nowhere" / "storage.db")
+    assert not isinstance(refused.value, StoreFaultError)
 
 
 def test_a_database_that_another_program_holds_is_refused(monkeypatch: pytest.MonkeyPatch, database: Path) -> None:
@@ -216,7 +261,7 @@ def test_a_database_that_another_program_holds_is_refused(monkeypatch: pytest.Mo
     SqliteWriter(database).close()
     other = apsw.Connection(str(database))
     other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(StoreError, match="cannot be opened"):
+    with pytest.raises(StoreFaultError, match="cannot be opened"):
         SqliteWriter(database)
     other.close()
     SqliteWriter(database).close()

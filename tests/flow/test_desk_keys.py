@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from storage_protocol import commands as c
@@ -221,6 +223,55 @@ def test_a_uuid7_from_before_the_newest_forgotten_one_never_runs(restarted: bool
     assert not shell.call(REGISTER, forgotten).ok
     assert unnamed(shell) == 1
     assert shell.call(REGISTER, uuid7(int(shell.wall * 1000), bytes(10))).ok
+
+
+def test_a_key_that_is_forgotten_at_this_very_moment_does_not_run_again() -> None:
+    shell = StepShell().must(init())
+    key = uuid7(int(START * 1000), bytes(10))
+    assert shell.call(REGISTER, key).ok
+    shell.restart()
+    shell.wall, shell.mono = shell.wall + 8 * DAY, shell.mono + 8 * DAY
+    shell.hold_commits = True
+    shell.wait(61.0)
+    batch, shell.batch = shell.batch, None
+    assert batch.expire_keys_before is not None
+    # It is gone from the database, and the desk was not told so yet.
+    forgotten = shell.store.commit(batch, shell.wall)
+    repeat, fresh = shell.send((REGISTER, key)), shell.send((REGISTER, "fresh"), peer=b"q")
+    shell.hold_look_ups = True
+    for _ in range(3):
+        shell.turn()
+        shell.tell_look_ups()
+    assert (shell.told(repeat), [each[0] for each in shell.desk.keyring.at_work.items()]) == ([""], ["fresh"])
+    shell.desk.committed(batch, shell.now, forgotten.forgotten_ms)
+    shell.hold_look_ups = shell.hold_commits = False
+    shell.run()
+    assert (shell.told(repeat), shell.told(fresh, b"q")) == (["key_expired"], ["ok"])
+    assert unnamed(shell) == 2
+
+
+def test_old_keys_are_forgotten_a_bite_a_commit_while_commands_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.support.memory_store.EXPIRE_AT_ONCE", 10)
+    shell = StepShell().must(init())
+    old = [uuid7(int(START * 1000) + n, bytes(10)) for n in range(95)]
+    for key in old:
+        shell.send((REGISTER, key))
+    shell.run()
+    shell.wall, shell.mono = shell.wall + 8 * DAY, shell.mono + 8 * DAY
+    sizes, ran = list[int](), 0
+    while any(key in shell.store.keys for key in old):
+        sizes.append(sum(key in shell.store.keys for key in old))
+        # The repeat of an old key is answered as the first time, or refused; it never runs.
+        repeats = [shell.call(REGISTER, key) for key in (old[0], old[-1])]
+        assert all(reply.ok or reply.error.code == "key_expired" for reply in repeats)
+        assert shell.call(REGISTER, uuid7(int(shell.wall * 1000) + ran, bytes(10))).ok
+        ran += 1
+        shell.desk.tick(shell.now)
+        shell.run()
+    assert all(before - after <= 10 for before, after in pairwise(sizes))
+    assert len(sizes) >= 9
+    assert unnamed(shell) == 95 + ran
+    shell.sound()
 
 
 def test_keys_that_are_refused_leave_nothing_in_memory() -> None:

@@ -255,3 +255,31 @@ def test_a_run_that_was_lost_can_be_made() -> None:
     shell.hold_commits = False
     assert shell.call(new_run(run_name="n{n}")).result["run_name"] == "n2"
     shell.sound()
+
+
+def test_an_outcome_that_is_lost_again_and_again_keeps_nobody_waiting() -> None:
+    shell = with_run().wait(1.0)
+    shell.door = lambda order: None
+    sent = shell.send((new_acq(), "k"))
+    shell.run()
+    waits = shell.send(c.DeinitStorage(storage_id="s", force=True), peer=b"q")
+    held(shell).release()
+    shell.roll_back().run()
+    assert (shell.told(sent), shell.told(waits, b"q")) == (["unavailable"], [""])
+    repeat = shell.send((new_acq(), "k"), peer=b"o")
+    shell.run().roll_back().run()
+    assert (shell.told(waits, b"q"), shell.told(repeat, b"o")) == (["unavailable"], ["unavailable"])
+    for _ in range(3):
+        # It is tried again, but not without a pause.
+        assert (shell.batch, shell.orders) == (None, [])
+        late = shell.send(new_acq(), c.InvalStorage(storage_id="s"), peer=b"n")
+        shell.run()
+        assert shell.told(late, b"n") == ["unavailable", "unavailable"]
+        shell.wait(2.0)
+        assert [row.topic for row in shell.batch.rows] == ["acquisition.started/s/"]
+        shell.roll_back().run()
+    shell.hold_commits = False
+    shell.wait(2.0)
+    assert (shell.store.intents, shell.types().count("acquisition.started")) == ({}, 1)
+    assert shell.call(new_acq(), "k").ok
+    shell.sound()

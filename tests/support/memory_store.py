@@ -14,7 +14,7 @@ from storage_protocol.commands import Command
 from storage_protocol.errors import Refusal, not_found
 from storage_protocol.keys import uuid7_ms
 from storage_service.desk.batch import Batch, JournalRow, StoredIntent
-from storage_service.desk.keyring import Remembered
+from storage_service.desk.keyring import AHEAD_S, Remembered, may_be_forgotten
 from storage_service.rules import render
 from storage_service.rules.state import Acq, Conversion, Key, Places, Record, Run, Storage
 from storage_service.store.interface import Committed
@@ -41,6 +41,7 @@ class MemoryStore:
         self.newest_key_ms = 0
         self.forgotten_ms = 0
         self.key_clock = (0.0, 0.0)
+        self.keys_ahead: list[str] = []
         self.commits = 0
 
     def close(self) -> None:
@@ -72,16 +73,21 @@ class MemoryStore:
             self.keys[name] = (Remembered(print_, result), wall)
         self.newest_key_ms = max(self.newest_key_ms, batch.newest_key_ms)
         self.key_clock = batch.key_clock or self.key_clock
-        return self._expire(batch.expire_keys_before)
+        return self._expire(batch.expire_keys_before, batch.forget_up_to_ms, wall)
 
-    def _expire(self, before: float | None) -> Committed:
+    def _expire(self, before: float | None, up_to_ms: int, wall: float) -> Committed:
         oldest = list(self.keys.items())[:EXPIRE_AT_ONCE]
-        gone = [key for key, (_, at) in oldest if before is not None and at < before]
-        for key in gone:
-            del self.keys[key]
+        due = [(key, at) for key, (_, at) in oldest if before is not None and (at < before or at > wall + AHEAD_S)]
+        gone = []
+        for key, at in due:
+            remembered, _ = self.keys.pop(key)
+            if before is not None and at < before and may_be_forgotten(key, up_to_ms):
+                gone.append(key)
+            else:
+                self.keys[key] = (remembered, wall)
         newest = max((uuid7_ms(key) or 0 for key in gone), default=0)
         self.forgotten_ms = max(self.forgotten_ms, newest)
-        return Committed(len(gone), newest)
+        return Committed(len(due), newest)
 
     # What a start-up loads, what the desk looks up
 

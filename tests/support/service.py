@@ -117,6 +117,12 @@ class Service:
         assert self._process is not None
         return self._process
 
+    @property
+    def exit_code(self) -> int | None:
+        """Of the process that was started last; nil while it runs."""
+        assert self._process is not None
+        return self._process.poll()
+
     def launch(self) -> subprocess.Popen[bytes]:
         """Start the process and do not wait until it is ready."""
         assert not self.running, "it runs already"

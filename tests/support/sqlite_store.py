@@ -6,7 +6,8 @@ What it shows is read from the tables, through a connection that only reads.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,76 @@ from storage_service.desk.keyring import Remembered
 from storage_service.rules.state import Counter, Key, Places, Record
 from storage_service.store import rows
 from storage_service.store.interface import Committed
+from storage_service.store.lookups import SqliteLookups
 from storage_service.store.reader import Reader
-from storage_service.store.sqlite import SqliteLookups, SqliteWriter
+from storage_service.store.sqlite import SqliteWriter
 
 from .fold import folded
 
 
-class SqliteStore:
+class StoredRows:
+    """What stands in a database, looked at through a connection that only reads."""
+
+    _db: apsw.Connection
+    _journal: list[JournalRow]
+
+    def select(self, sql: str) -> list[tuple[Any, ...]]:
+        return self._db.execute(sql).fetchall()
+
+    def dump(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Every row of every table, and the schema."""
+        tables = [str(name) for (name,) in self.select("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        found = {table: self.select(f"SELECT * FROM {table} ORDER BY 1, 2") for table in tables}
+        return {"schema": self.select("SELECT type, name, sql FROM sqlite_schema ORDER BY name"), **found}
+
+    @property
+    def journal(self) -> list[JournalRow]:
+        """Every event. A row never changes: only what is new is read."""
+        new = f"SELECT seq, topic, subject, body, fact FROM journal WHERE seq > {len(self._journal)} ORDER BY seq"
+        self._journal += [JournalRow(*row) for row in self.select(new)]
+        return self._journal
+
+    @property
+    def keys(self) -> dict[str, tuple[Remembered, float]]:
+        rows = self.select("SELECT key, fingerprint, result, at FROM keys ORDER BY id")
+        return {key: (Remembered(fingerprint, result), at) for key, fingerprint, result, at in rows}
+
+    @property
+    def records(self) -> dict[Key, Any]:
+        return self.everything()
+
+    def record(self, key: Key) -> Any:
+        return self.everything().get(key)
+
+    def everything(self) -> dict[Key, Record]:
+        """All records, parameters put back."""
+        params: dict[str, dict[str, Any]] = {}
+        for id, name, class_, value in self.select("SELECT node_id, name, class, value FROM params"):
+            params.setdefault(id, {})[name] = rows.value_of(class_, value)
+        found: dict[Key, Record] = {}
+        for id, record in self.select("SELECT storage_id, record FROM storages ORDER BY n"):
+            found["storage", id] = rows.decode_storage(record)
+        for id, record in self.select("SELECT node_id, record FROM nodes ORDER BY n"):
+            found["node", id] = rows.decode_node(record, params.get(id, {}))
+        for id, record in self.select("SELECT conversion_id, record FROM conversions ORDER BY n"):
+            found["conversion", id] = rows.decode_conversion(record)
+        for id, highest in self.select("SELECT counter_id, highest FROM counters"):
+            found["counter", id] = Counter(highest)
+        return found
+
+
+@contextmanager
+def reading(database: Path) -> Iterator[StoredRows]:
+    """The rows of a database that nobody has open."""
+    found = StoredRows()
+    found._db, found._journal = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY), []
+    try:
+        yield found
+    finally:
+        found._db.close()
+
+
+class SqliteStore(StoredRows):
     def __init__(self, folder: Path, places: Places) -> None:
         self.places = places
         self.commits = 0
@@ -78,6 +142,10 @@ class SqliteStore:
         return self.writer.snapshot().newest_key_ms
 
     @property
+    def keys_ahead(self) -> list[str]:
+        return self.writer.snapshot().keys_ahead
+
+    @property
     def forgotten_ms(self) -> int:
         return self.writer.snapshot().forgotten_ms
 
@@ -103,52 +171,6 @@ class SqliteStore:
 
     def answer(self, command: Command) -> bytes | Refusal:
         return self._reader.read(command)
-
-    # The tables
-
-    def select(self, sql: str) -> list[tuple[Any, ...]]:
-        return self._db.execute(sql).fetchall()
-
-    def dump(self) -> dict[str, list[tuple[Any, ...]]]:
-        """Every row of every table, and the schema."""
-        tables = [str(name) for (name,) in self.select("SELECT name FROM sqlite_schema WHERE type = 'table'")]
-        found = {table: self.select(f"SELECT * FROM {table} ORDER BY 1, 2") for table in tables}
-        return {"schema": self.select("SELECT type, name, sql FROM sqlite_schema ORDER BY name"), **found}
-
-    @property
-    def journal(self) -> list[JournalRow]:
-        """Every event. A row never changes: only what is new is read."""
-        new = f"SELECT seq, topic, subject, body, fact FROM journal WHERE seq > {len(self._journal)} ORDER BY seq"
-        self._journal += [JournalRow(*row) for row in self.select(new)]
-        return self._journal
-
-    @property
-    def keys(self) -> dict[str, tuple[Remembered, float]]:
-        rows = self.select("SELECT key, fingerprint, result, at FROM keys ORDER BY id")
-        return {key: (Remembered(fingerprint, result), at) for key, fingerprint, result, at in rows}
-
-    @property
-    def records(self) -> dict[Key, Any]:
-        return self.everything()
-
-    def record(self, key: Key) -> Any:
-        return self.everything().get(key)
-
-    def everything(self) -> dict[Key, Record]:
-        """All records, parameters put back."""
-        params: dict[str, dict[str, Any]] = {}
-        for id, name, class_, value in self.select("SELECT node_id, name, class, value FROM params"):
-            params.setdefault(id, {})[name] = rows.value_of(class_, value)
-        found: dict[Key, Record] = {}
-        for id, record in self.select("SELECT storage_id, record FROM storages ORDER BY n"):
-            found["storage", id] = rows.decode_storage(record)
-        for id, record in self.select("SELECT node_id, record FROM nodes ORDER BY n"):
-            found["node", id] = rows.decode_node(record, params.get(id, {}))
-        for id, record in self.select("SELECT conversion_id, record FROM conversions ORDER BY n"):
-            found["conversion", id] = rows.decode_conversion(record)
-        for id, highest in self.select("SELECT counter_id, highest FROM counters"):
-            found["counter", id] = Counter(highest)
-        return found
 
     def folded(self) -> dict[Key, Record]:
         """What the journal alone says that there is."""

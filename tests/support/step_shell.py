@@ -86,7 +86,7 @@ class StepShell:
             max_parallel=self.max_parallel,
             keys_keep_s=7 * 86_400.0,
             key_clock=store.key_clock,
-            keyring=Keyring(store.newest_key_ms, store.forgotten_ms),
+            keyring=Keyring(store.newest_key_ms, store.forgotten_ms, store.keys_ahead),
             journal=Journal(store.last_seq, store.topics()),
             describe=codec.encode_value({"service": "steps"}),
             fresh=lambda: f"uid-{next(self._fresh)}",

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.service import Service, Settings
+from tests.support.small_disk import SmallDisks
 from tests.support.wire import NoReply, Refused, Storage, Tail, Wire
 
 _numbers = itertools.count(1)
@@ -70,6 +71,14 @@ def plan(service: Service) -> Iterator[Callable[..., Storage]]:
 def storage(wire: Wire, plan: Callable[..., Storage]) -> Storage:
     """A configured storage of the shared service."""
     return plan(wire).open()
+
+
+@pytest.fixture
+def small_disks(tmp_path: Path) -> Iterator[SmallDisks]:
+    """Small file systems below the folder of the test; to be asked for before `own_service`."""
+    disks = SmallDisks(tmp_path)
+    yield disks
+    disks.close()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from storage_protocol.errors import Refusal
 from storage_protocol.keys import uuid7, uuid7_ms
-from storage_service.desk.keyring import LOOK_UP, Keyring, Remembered
+from storage_service.desk.keyring import AHEAD_S, LOOK_UP, Keyring, Remembered, last_to_forget, may_be_forgotten
 
 
 @given(st.integers(0, 2**48 - 1), st.binary(min_size=10, max_size=10))
@@ -140,3 +140,17 @@ def test_many_keys_are_forgotten_in_memory_and_looked_up_instead(monkeypatch: py
         keyring.committed(key)
     assert all(map(keyring.must_look_up, keys))
     assert not keyring.must_look_up(uuid7(100, bytes(10)))
+
+
+@pytest.mark.parametrize(
+    ("key", "may"),
+    [
+        ("plain", True),
+        (OLD, True),
+        (uuid7(5000 + int(AHEAD_S) * 1000, bytes(10)), True),
+        (uuid7(5001 + int(AHEAD_S) * 1000, bytes(10)), False),
+        (uuid7(2**48 - 1, bytes(10)), False),
+    ],
+)
+def test_a_key_that_is_dated_far_ahead_may_not_be_forgotten_yet(key: str, may: bool) -> None:
+    assert may_be_forgotten(key, last_to_forget(before=5.0)) == may
