@@ -273,12 +273,15 @@ class Desk:
 
     def cut(self) -> Batch | None:
         """Close the open batch, to be committed. None when one is out already, or there is nothing to commit."""
-        return self._ledger.transactions.cut()
+        batch = self._ledger.transactions.cut()
+        if batch is not None and batch.expire_keys_before is not None:
+            self.keyring.expiring()
+        return batch
 
     def committed(self, batch: Batch, now: Now, forgotten_ms: int = 0) -> None:
         """The batch is durable."""
         self._ledger.transactions.committed(batch)
-        self.keyring.forgotten_ms = max(self.keyring.forgotten_ms, forgotten_ms)
+        self.keyring.expired(forgotten_ms)
         self.out.events += batch.rows
         for ticket, result in batch.replies:
             self._ledger.replies.now(ticket, result)
@@ -295,6 +298,7 @@ class Desk:
         refusal = errors.unavailable(
             why, f"The database could not keep it ({why}); nothing was changed. Try again."
         )
+        self.keyring.expired(0)
         for lost in self._ledger.transactions.rolled_back(batch):
             for ticket, _ in lost.replies:
                 self._ledger.replies.now(ticket, refusal)

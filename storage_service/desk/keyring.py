@@ -72,6 +72,8 @@ class Keyring:
         self._recent: dict[str, int] = {}
         self._looked_up: dict[str, Remembered | None] = {}
         self._asked: set[str] = set()
+        self._expiring = False
+        self._in_doubt: set[str] = set()
 
     def before(self, key: str, fingerprint: bytes) -> AtWork | Remembered | Refusal | LookUp | None:
         """What came before with this key: the first command at work, its reply, why it cannot be had, or nothing.
@@ -106,10 +108,27 @@ class Keyring:
         return True
 
     def looked_up(self, key: str, found: Remembered | None) -> None:
-        """What the database said. Of no use when the key was committed meanwhile: it is asked again."""
-        if key in self._asked:
+        """What the database said. Of no use when the key was committed meanwhile: it is asked again.
+
+        While old keys are being forgotten, one that is not there may be one of them, and `forgotten_ms` does not
+        say so yet: it is asked again when that is known.
+        """
+        if key in self._asked and found is None and self._expiring:
+            self._in_doubt.add(key)
+        elif key in self._asked:
             self._asked.discard(key)
             self._looked_up[key] = found
+
+    def expiring(self) -> None:
+        """A transaction that forgets old keys is out."""
+        self._expiring = True
+
+    def expired(self, forgotten_ms: int) -> None:
+        """It is over: what was forgotten is known, `forgotten_ms` of the newest; 0: nothing."""
+        self.forgotten_ms = max(self.forgotten_ms, forgotten_ms)
+        self._expiring = False
+        self._asked -= self._in_doubt
+        self._in_doubt.clear()
 
     def done(self, key: str) -> None:
         """No ticket needs what was looked up any more."""
