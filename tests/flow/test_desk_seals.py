@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 
+import pytest
+
 from storage_protocol import commands as c
 from storage_service.rules.work import ACQ_MARKER, RUN_MARKER, Done, Failed, MakeFolder, Order, Result, WriteMarker
 from tests.support.step_shell import ACQ, StepShell, close, config, init, new_acq, new_run, with_acq, with_run
@@ -152,6 +154,21 @@ def test_a_parameter_that_is_set_while_the_marker_file_is_written_is_written_too
     shell.wait(1.5)
     assert len(shell.hung) == 1
     shell.must(set_run(2))
+    hung, shell.hung = shell.hung, []
+    written = run_markers(shell)
+    shell.desk.outcome(hung[0][0], Done(), shell.now)
+    shell.run().wait(5.0)
+    assert [marker["params"] for marker in written] == [{"x": 2}]
+    assert shell.store.intents == {}
+
+
+def test_it_is_also_written_when_its_run_was_forgotten_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("storage_service.desk.residents.MAX_RESIDENT", 0)
+    shell = with_run().must(set_run(1))
+    shell.door = lambda order: None
+    shell.wait(1.5)
+    shell.must(set_run(2), *(c.NewGroup(name=f"n{number}") for number in range(9)))
+    assert ("node", "root/g/r") not in shell.desk.state.records
     hung, shell.hung = shell.hung, []
     written = run_markers(shell)
     shell.desk.outcome(hung[0][0], Done(), shell.now)
