@@ -22,6 +22,7 @@ from storage_service.store.sqlite import EXPIRE_AT_ONCE
 
 from .fold import folded
 
+_OF_KIND: dict[Any, type] = {render.run: Run, render.acquisition: Acq}
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -97,6 +98,10 @@ class MemoryStore:
         params = {name: value for (id, name), value in self.params.items() if id == key[1]}
         return replace(found, params=params, params_bytes=params_bytes(params)) if params else found
 
+    def records_of(self, keys: Iterable[Key]) -> dict[Key, Any]:
+        """Each key's record, or None."""
+        return {key: self.record(key) for key in keys}
+
     def open_records(self) -> list[tuple[Key, Any]]:
         """Every storage, active conversion, open or unsealed acquisition, and acquisition of such a conversion."""
         found: dict[Key, Any] = {}
@@ -153,7 +158,8 @@ class MemoryStore:
 
     def _told(self, table: str, id: str, shown: Any, *places: Places) -> bytes | Refusal:
         record = self.record((table, id))
-        return not_found(table, id) if record is None else encode_value(shown(record, *places))
+        wrong_kind = shown in _OF_KIND and not isinstance(record, _OF_KIND[shown])
+        return not_found(table, id) if record is None or wrong_kind else encode_value(shown(record, *places))
 
     # The journal, folded
 
