@@ -17,13 +17,13 @@ STEPS = 240
 FAULTS = {
     "roll back": 2.0,
     "unknown outcome": 0.8,
-    "crash": 0.8,
+    "crash": 1.5,
     "cut": 1.5,
     "duplicate": 1.5,
     "mount away": 1.2,
     "fails half-way": 1.0,
     "fails afterwards": 1.0,
-    "hang": 1.0,
+    "hang": 1.6,
     "jump": 0.8,
     "rubbish": 0.7,
 }
