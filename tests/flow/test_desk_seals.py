@@ -9,6 +9,8 @@ import pytest
 
 from storage_protocol import commands as c
 from storage_service.rules.work import ACQ_MARKER, RUN_MARKER, Done, Failed, MakeFolder, Order, Result, WriteMarker
+from tests.simulation.mount import Mount
+from tests.simulation.scripts import Scripts
 from tests.support.step_shell import ACQ, StepShell, close, config, init, new_acq, new_run, with_acq, with_run
 
 AWAY = Failed("unavailable", "The mount point is not there.", {"reason": "mount"})
@@ -115,6 +117,21 @@ def test_a_seal_of_what_is_open_changes_nothing() -> None:
         shell.desk.outcome(work, Done(), shell.now)
         shell.run()
     assert (shell.seqs(), shell.record(("node", ACQ)).sealed) == (seqs, False)
+
+
+@pytest.mark.xfail(strict=True, reason="the marker of a segment that was never opened stays")
+def test_an_acquisition_that_could_not_be_opened_again_keeps_the_marker_file_of_its_seal() -> None:
+    mount, shell = Mount(Scripts()), StepShell()
+    shell.door = mount.carry_out
+    shell.must(init(), config(), new_run(), new_acq(), close())
+    sealed = mount.told("r/a")
+    assert (sealed["sealed"], sealed["segment"]) == (True, 1)
+    # The folder's new marker is written, and then the mount point fails: the second segment never begins.
+    mount.blind = True
+    assert shell.call(new_acq()).error.code == "unavailable"
+    mount.blind = False
+    shell.wait(300.0)
+    assert mount.told("r/a") == sealed
 
 
 # Marker files of runs

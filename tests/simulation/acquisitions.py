@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from storage_protocol.times import from_wire
+
 from .barrier import Barrier
 from .broken import must
+from .patience import Patience
 from .records import Map, Records
 
 
 class Acquisitions(Records):
+    def __init__(self, max_parallel: int, patience: Patience) -> None:
+        super().__init__(max_parallel)
+        self.patience = patience
+
     # Acquisitions
 
     def _acquisition_started(self, event: Map, subject: str, data: Map) -> None:
@@ -32,7 +39,7 @@ class Acquisitions(Records):
             "finished_at": None, "reason": "", "storage_id": storage["storage_id"],
         }  # fmt: skip
         must(data == {**data, **fresh, **kept}, "wrong", "a segment begins with", {**fresh, **kept}, data)
-        self.opened[data["uid"], data["segment"]] = event["seq"]
+        self.opened_at[data["uid"], data["segment"]] = from_wire(event["time"])
         self.barriers[subject] = Barrier(data["missing"], data["expected"])
         if before is None or before["params"].get("by") != data["params"].get("by"):
             self._tag(data["params"].get("by"))
@@ -57,7 +64,7 @@ class Acquisitions(Records):
     def _acquisition_param_set(self, event: Map, subject: str, data: Map) -> None:
         acq = self._acq(event)
         self._put("acq", subject, {**acq, "params": {**acq["params"], data["param"]: data["value"]}})
-        self._tag(data["value"])
+        self._tag(data["value"], acq)
         self._arrow("acquisition", "open", "set_param_acq_storage")
 
     def _acquisition_producer_finished(self, event: Map, subject: str, data: Map) -> None:
@@ -78,7 +85,7 @@ class Acquisitions(Records):
         mark = {"producer": data["producer"], "ok": data["ok"], "summary": data["summary"], "time": event["time"]}
         new = {"finished": count, "missing": barrier.missing, "failed": barrier.failed}
         self._put("acq", subject, {**acq, **new, "producers": [*acq["producers"], mark]})
-        self._tag(data["summary"].get("by"))
+        self._tag(data["summary"].get("by"), acq)
         if barrier.met:
             self._owed = ("acquisition.finished", subject)
         self._arrow("acquisition", "open", "mark_as_finished_storage", "last" if barrier.met else "")
@@ -86,8 +93,7 @@ class Acquisitions(Records):
     def _acquisition_finished(self, event: Map, subject: str, data: Map) -> None:
         acq, barrier = self._acq(event), self.barriers[subject]
         if not barrier.met:
-            must(data["reason"].startswith("#"), "wrong", "finished, and neither met nor closed", event)
-            self._arrow("acquisition", "open", "close_acq_storage")
+            self._finished_unmet(event, data["reason"])
         else:
             last = (self._before["type"], self._before["subject"])
             must(last == ("acquisition.producer_finished", subject), "wrong", "not by its last mark", event)
@@ -101,6 +107,18 @@ class Acquisitions(Records):
         if data["convert_script"] is not None:
             self._owed = ("conversion.queued", subject)
 
+    def _finished_unmet(self, event: Map, reason: str) -> None:
+        """Somebody closed it, or it was waited for long enough."""
+        if reason.startswith("finish_timeout_s"):
+            self.patience.timed_out(event, self._storage(event))
+            self._arrow("acquisition", "open", "FINISH_TIMEOUT")
+        elif reason.startswith("producer_timeout_s"):
+            self.patience.others_marked(event, self._storage(event), self.lost)
+            self._arrow("acquisition", "open", "ALL_OTHERS_MARKED")
+        else:
+            must(reason.startswith("#"), "wrong", "finished, and neither met nor closed", event)
+            self._arrow("acquisition", "open", "close_acq_storage")
+
     def _acquisition_aborted(self, event: Map, subject: str, data: Map) -> None:
         self._ended(self._acq(event), event, data, {"state": "aborted", "verdict": None})
         if data["reason"].startswith("#"):
@@ -109,7 +127,7 @@ class Acquisitions(Records):
     def _ended(self, acq: Map, event: Map, data: Map, new: Map) -> None:
         whole = {**acq, **new, "finished_at": event["time"], "reason": data["reason"]}
         must(data == whole, "wrong", "the end should tell", whole, data)
-        self._tag(data["reason"])
+        self._tag(data["reason"], acq)
         self._put("acq", event["subject"], data)
         storage = self._storage(event)
         opened = [id for id in storage["open_acqs"] if id != event["subject"]]

@@ -54,13 +54,14 @@ class Ask:
 
 
 class Attempt:
-    """A command in a message. `floor`: the newest seq that everybody could know of when it arrived."""
+    """A command in a message. `floor`: the newest seq that was durable when it arrived; `ceiling`: when its reply
+    left."""
 
-    __slots__ = ("answered", "ask", "floor", "id", "lane", "number")
+    __slots__ = ("answered", "ask", "ceiling", "floor", "id", "lane", "number")
 
     def __init__(self, ask: Ask, id: int) -> None:
         self.ask, self.id = ask, id
-        self.floor, self.number = 0, 0
+        self.floor = self.ceiling = self.number = 0
         self.lane: tuple[bytes, str] = (b"", "")
         self.answered = False
 
@@ -79,6 +80,7 @@ class Asked:
         self.numbers: dict[tuple[str, str, str], dict[int, str]] = defaultdict(dict)
         self.acknowledged = 0
         self._lanes: dict[tuple[bytes, str], list[Attempt]] = defaultdict(list)
+        self._peers: dict[bytes, list[Attempt]] = defaultdict(list)
         self._seen = 0
         journal.on_opened = self._opened
 
@@ -102,12 +104,13 @@ class Asked:
         attempt.ask.delivered.append(attempt)
         if attempt.lane[1]:
             self._lanes[attempt.lane].append(attempt)
+        self._peers[peer].append(attempt)
 
     # Each reply, when it leaves the service
 
     def replied(self, attempt: Attempt, result: Any, error: Refusal | None) -> None:
         must(not attempt.answered, "doubled", "answered twice", attempt.ask, result, error)
-        attempt.answered = True
+        attempt.answered, attempt.ceiling = True, self.journal.last_seq
         ask = attempt.ask
         if error is not None:
             self._refused(attempt, error)
@@ -138,7 +141,7 @@ class Asked:
         if error.code == "conflict":
             must(len(self.by_key[ask.key or ""]) > 1, "wrong", "in conflict with itself", ask)
         if error.code == "not_found" and not ask.mutating:
-            kind = KINDS[ask.command.CMD]
+            kind = KINDS.get(ask.command.CMD, "storage")
             id = getattr(ask.command, ID_OF[kind])
             floor = ask.delivered[-1].floor
             must(self.journal.version(kind, id, None, floor), "lost", "not found, and it is there", ask, error)
@@ -276,12 +279,18 @@ class Asked:
             if ask is None:
                 continue
             must(len(seqs) == 1 or ask.runs_again, "doubled", f"{len(seqs)} effects, at {seqs}", ask)
+            asked_for = (getattr(ask.command, "uid", None), getattr(ask.command, "segment", None))
+            pairs = zip(asked_for, self.journal.segments.get(tag, asked_for), strict=True)
+            fits = all(given in (None, told) for given, told in pairs)
+            must(fits, "wrong", "it came true for another one", ask, self.journal.segments.get(tag))
             # What a door was given is carried out, also when who waited was told that it could not be done yet.
             goes_on = isinstance(ask.command, c.NewRun | c.NewAcq) and ask.refused["unavailable"]
             if not ask.acknowledged and not goes_on and all(each.answered for each in ask.delivered):
                 must(False, "wrong", "refused, and it has an effect", ask, ask.refused, seqs)
         for attempts in self._lanes.values():
             self._in_order(attempts)
+        for attempts in self._peers.values():
+            self._own_is_seen(attempts)
 
     def _in_order(self, attempts: list[Attempt]) -> None:
         """Of one connection and one storage: effects come in the order sent. Only of what was sent once."""
@@ -292,3 +301,16 @@ class Asked:
             if len(ask.delivered) == 1 and len(seqs) == 1 and ask.acknowledged:
                 must(seqs[0] > newest, "wrong", "a later command came true first", last, ask)
                 newest, last = seqs[0], ask
+
+    def _own_is_seen(self, attempts: list[Attempt]) -> None:
+        """A query tells of all that its own connection did before: that was durable when its reply left."""
+        newest: dict[str, int] = {}
+        for attempt in attempts:
+            ask, storage = attempt.ask, attempt.lane[1]
+            seqs = self.journal.tags.get(ask.tag, ())
+            later = isinstance(ask.command, c.CancelConversion)  # a running one ends when it ends
+            if ask.mutating and ask.acknowledged and len(ask.delivered) == len(seqs) == 1 and not later:
+                newest[storage] = max(newest.get(storage, 0), seqs[0])
+            elif attempt.answered and ask.command.CMD in KINDS and not ask.mutating:
+                before = newest.get(storage, 0) if storage else max(newest.values(), default=0)
+                must(before <= attempt.ceiling, "lost", f"it does not tell of {before}, which came before", ask)

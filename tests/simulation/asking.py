@@ -10,24 +10,41 @@ from storage_protocol import commands as c
 from storage_protocol.commands import Command
 
 from .journal import Journal
+from .life import Terms
 
 GROUPS = {"s": "g", "t": "g", "u": "h"}
 ACQS = ["root/g/r/a"] * 4 + ["root/g/r/b"] * 2 + ["root/g/r1/a", "root/h/r/a"]
 
 
-def command(chance: Random, told: Journal, tag: str) -> Command:
+def command(chance: Random, told: Journal, terms: Terms, tag: str) -> Command:
     """`tag` is the client's own word: it stands in whatever the command's effect tells."""
-    return _Draw(chance, told, tag).command()
+    return _Draw(chance, told, terms, tag).command()
+
+
+def init(storage: str, terms: Terms, count: int | None = None) -> c.InitStorage:
+    """As all clients ask for this storage, but for another number of producers where `count` says so."""
+    terms = {"s": terms, "t": terms._replace(producers_count=0), "u": Terms(None, None, 2)}[storage]
+    return c.InitStorage(
+        storage_id=storage,
+        brg_name=GROUPS[storage],
+        use_rundb=storage != "t",
+        producers_count=terms.producers_count if count is None else count,
+        finish_timeout_s=terms.finish_timeout_s,
+        producer_timeout_s=terms.producer_timeout_s,
+    )
 
 
 class _Draw:
-    def __init__(self, chance: Random, told: Journal, tag: str) -> None:
+    def __init__(self, chance: Random, told: Journal, terms: Terms, tag: str) -> None:
         self.chance, self.pick, self.told, self.tag = chance, chance.choice, told, tag
+        self.terms = terms
         self.storage = self.pick("ssssssstu")
 
     def command(self) -> Command:
         if self.told.conversions and self.odds(0.1):
             return self.pick([self.retry, self.cancel])()
+        if self.told.lost and self.odds(0.15):
+            return c.HeartbeatProducer(storage_id=self.storage, producer=self.pick("pq"))
         made: Command = self.chance.choices(_MAKERS, _WEIGHTS)[0](self)
         return made
 
@@ -50,9 +67,7 @@ class _Draw:
     # One maker for each command
 
     def init(self) -> Command:
-        s = self.storage
-        count = self.pick([1, 1, 1, 2]) if self.odds(0.1) else {"s": 1, "t": 0, "u": 2}[s]
-        return c.InitStorage(storage_id=s, brg_name=GROUPS[s], use_rundb=s != "t", producers_count=count)
+        return init(self.storage, self.terms, self.pick([1, 1, 1, 2]) if self.odds(0.1) else None)
 
     def config(self) -> Command:
         return c.ConfigStorage(storage_id=self.storage)
@@ -65,6 +80,9 @@ class _Draw:
 
     def register(self) -> Command:
         return c.RegisterProducer(storage_id=self.storage, producer=self.pick([None, "p", "q"]))
+
+    def heartbeat(self) -> Command:
+        return c.HeartbeatProducer(storage_id=self.storage, producer=self.pick("pq"))
 
     def unregister(self) -> Command:
         return c.UnregisterProducer(storage_id=self.storage, producer=self.pick("pq"))
@@ -82,7 +100,7 @@ class _Draw:
     def new_acq(self) -> Command:
         args: dict[str, Any] = {"storage_id": self.storage, "run_name": self.pick(["r", "r", "r", "r1"])}
         args["acq_name"] = self.pick(["a", "a", "a", "a", "b", "b", "a/x"])
-        if self.odds(0.2):
+        if self.odds(0.25):
             args["mode"] = "remove"
         if self.odds(0.5):
             args["convert_script"] = "missing" if self.odds(0.03) else "convert"
@@ -114,6 +132,9 @@ class _Draw:
 
     def _conversion(self) -> str:
         known = list(self.told.conversions)
+        running = [id for id in known if self.told.conversions[id]["state"] == "running"]
+        if running and self.odds(0.5):
+            return self.pick(running)
         return self.pick(known) if known and self.odds(0.95) else "no such"
 
     def retry(self) -> Command:
@@ -143,7 +164,8 @@ class _Draw:
 
 _TABLE: list[tuple[float, Callable[[_Draw], Command]]] = [
     (3, _Draw.init), (3, _Draw.config), (0.5, _Draw.inval), (0.6, _Draw.deinit), (2, _Draw.register),
-    (1, _Draw.unregister), (4, _Draw.new_run), (2, _Draw.set_run), (10, _Draw.new_acq), (4, _Draw.set_acq),
+    (1, _Draw.unregister), (1, _Draw.heartbeat), (4, _Draw.new_run), (2, _Draw.set_run),
+    (10, _Draw.new_acq), (4, _Draw.set_acq),
     (9, _Draw.mark), (6, _Draw.close), (2.5, _Draw.abort), (0.7, _Draw.new_group), (1.5, _Draw.retry),
     (1.5, _Draw.cancel), (1, _Draw.get_storage), (0.7, _Draw.get_run), (1.5, _Draw.get_acq),
     (0.7, _Draw.get_conversion), (0.7, _Draw.list_storages), (0.3, _Draw.ping),

@@ -14,21 +14,17 @@ from storage_protocol.keys import uuid7
 from . import asking
 from .asked import Ask, Asked, Attempt
 from .journal import Journal
+from .life import Terms
 from .network import Letter
 
 RUBBISH = (b"\xc1", b"\x80", b"\x81\xa3cmd\xa4nope", b"\x82\xa3cmd\xa4ping\xa1v\x02")
-OPENING: tuple[Command, ...] = (
-    c.InitStorage(storage_id="s", brg_name="g", use_rundb=True, producers_count=1),
-    c.ConfigStorage(storage_id="s"),
-    c.NewRun(storage_id="s", run_name="r"),
-)
 
 
 class Clients:
     """`wall` is what their clocks say, in seconds since 1970."""
 
-    def __init__(self, told: Journal, asked: Asked, wall: Callable[[], float]) -> None:
-        self._told, self._asked, self._wall = told, asked, wall
+    def __init__(self, told: Journal, asked: Asked, wall: Callable[[], float], terms: Terms) -> None:
+        self._told, self._asked, self._wall, self._terms = told, asked, wall, terms
         self._words, self._ids = count(1), count(1)
 
     def _ask(self, command: Command, tag: str, key: str | None) -> Ask:
@@ -48,7 +44,9 @@ class Clients:
 
     def opening(self, chance: Random) -> Letter:
         """How every life begins."""
-        return self._letter([self._ask(each, self._word(), self._key(chance)) for each in OPENING], False)
+        storage = asking.init("s", self._terms)
+        opening = (storage, c.ConfigStorage(storage_id="s"), c.NewRun(storage_id="s", run_name="r"))
+        return self._letter([self._ask(each, self._word(), self._key(chance)) for each in opening], False)
 
     def _word(self) -> str:
         return f"#{next(self._words)}"
@@ -58,7 +56,7 @@ class Clients:
         asks = []
         for _ in range(chance.choice((1, 1, 1, 1, 2, 3))):
             tag = self._word()
-            command = asking.command(chance, self._told, tag)
+            command = asking.command(chance, self._told, self._terms, tag)
             key = self._key(chance)
             asks.append(self._ask(command, tag, key))
         letter = self._letter(asks, chance.random() < 0.2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .broken import must
+from .patience import overdue
 
 if TYPE_CHECKING:
     from .world import World
@@ -21,6 +22,7 @@ def calm(world: World) -> None:
     for letter in world.clients.unanswered():
         world.post(letter, 0)
     _come_to_rest(world)
+    _wait_out(world)
     waiting = [each.ask for letter in world.network.unanswered() for each in letter.attempts if each]
     must(not waiting, "waits", "never answered", waiting)
     _ended(world)
@@ -33,7 +35,7 @@ def _come_to_rest(world: World) -> None:
         world.steps += 1
         actions = world.actions()
         if actions:
-            actions[0][1]()
+            actions[0][2]()
             world.after()
         elif _is_done(world):
             return
@@ -42,6 +44,20 @@ def _come_to_rest(world: World) -> None:
             must(service is not None and world.mono < until, "waits", "no end comes", _left(world))
             world.let_pass(1.0 + max(0.0, service.desk.next_tick() - world.mono if service else 0.0))
     must(False, "waits", "it never comes to rest", _left(world))
+
+
+def _wait_out(world: World) -> None:
+    """Time passes, longer than all time-outs: what was waited for is given up."""
+    terms = world.life.terms
+    until = world.mono + 1.0 + (terms.finish_timeout_s or 0.0) + (terms.producer_timeout_s or 0.0)
+    while world.mono < until:
+        world.let_pass(until - world.mono)
+        _come_to_rest(world)
+    journal = world.journal
+    for acq in journal.acqs.values():
+        storage = journal.storages.get(acq["storage_id"])
+        due = overdue(acq, storage, journal.lost) if storage and acq["state"] == "open" else None
+        must(not due, "waits", f"an acquisition is waited for: {due}", acq, storage, journal.lost)
 
 
 def _left(world: World) -> object:

@@ -68,6 +68,7 @@ class Journal(Acquisitions):
         before = self._storage_goes(event, data)
         must(before["state"] == "ready", "wrong", "deinitialized from", before["state"])
         self._put("storage", subject, None)
+        self.lost = {each for each in self.lost if each[0] != subject}
         if self._before.get("type") != "storage.invalidated":
             self._arrow("storage", "ready", "deinit_storage")
             return
@@ -90,6 +91,25 @@ class Journal(Acquisitions):
         left = [name for name in storage["producers"] if name != data["producer"]]
         self._put("storage", subject, {**storage, "producers": left})
         self._arrow("storage", storage["state"], "unregister_producer_storage")
+
+    def _storage_producer_lost(self, event: Map, subject: str, data: Map) -> None:
+        storage, name = self._storage(event), data["producer"]
+        must((subject, name) not in self.lost, "doubled", "a producer is lost twice", event)
+        opened = [acq for acq in self.acqs.values() if acq["storage_id"] == subject and acq["state"] == "open"]
+        waiting = [
+            {**acq, "at": self.opened_at[acq["uid"], acq["segment"]]} for acq in opened if name in acq["missing"]
+        ]
+        self.patience.lost(event, storage, waiting)
+        self.lost.add((subject, name))
+        message = f"Nothing was heard of the producer {name} for {storage['producer_timeout_s']:g} s."
+        warning = {**event, "data": {"what": "producer_lost", "message": message}}
+        self._put("storage", subject, self._warned(storage, warning))
+        self._arrow("storage", storage["state"], "PRODUCER_SILENT")
+
+    def _storage_producer_back(self, event: Map, subject: str, data: Map) -> None:
+        must((subject, data["producer"]) in self.lost, "wrong", "it was not lost", event)
+        self.lost.discard((subject, data["producer"]))
+        self._arrow("storage", self._storage(event)["state"], "PRODUCER_HEARD")
 
     def _storage_warning(self, event: Map, subject: str, data: Map) -> None:
         self._put("storage", subject, self._warned(self._storage(event), event))

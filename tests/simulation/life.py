@@ -29,13 +29,24 @@ FAULTS = {
 }
 USUAL = {"go": 75.0, "send": 22.0, "again": 4.0, "wait": 4.0}
 
+HAND_OVERS = ("network", "store", "look-ups", "queries", "mount", "scripts")
+
 Step = tuple[str, int]
+
+
+class Terms(NamedTuple):
+    """What most storages are made with."""
+
+    finish_timeout_s: float | None
+    producer_timeout_s: float | None
+    producers_count: int
 
 
 class Life(NamedTuple):
     """
     clients       how many there are
     max_resident  records that stay in memory; recent_keys: keys that do
+    slow          hand-overs that take long, and how much less often than others one of them gets on
     """
 
     seed: int
@@ -44,6 +55,8 @@ class Life(NamedTuple):
     max_parallel: int
     max_resident: int
     recent_keys: int
+    terms: Terms
+    slow: dict[str, float]
     steps: list[Step]
 
 
@@ -62,5 +75,11 @@ def life(seed: int, length: int = STEPS) -> Life:
         max_parallel=chance.choice([1, 2, 2]),
         max_resident=chance.choice([0, 0, 4, 20_000, 20_000]),
         recent_keys=chance.choice([2, 50_000]),
+        terms=Terms(
+            chance.choice([None, None, 0.5, 5.0, 90.0]),
+            chance.choice([None, None, 0.5, 7.0, 60.0]),
+            chance.choice([1, 1, 2]),
+        ),
+        slow={each: chance.choice([0.05, 0.2]) for each in HAND_OVERS if chance.random() < 0.2},
         steps=[(word, chance.getrandbits(32)) for word in words],
     )

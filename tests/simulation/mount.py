@@ -12,6 +12,9 @@ from typing import Any
 from storage_service.rules.work import Done, Failed, MakeFolder, Order, ReachMount, Result, WriteMarker
 from storage_service.rules.work import Taken as TakenAlready
 
+from .broken import must
+from .scripts import Scripts
+
 Path = tuple[str, ...]
 
 AWAY = Failed("unavailable", "The mount point is not there.", {"reason": "mount"})
@@ -36,7 +39,8 @@ class Mount:
     blind     whether an order that was carried out is told as failed: the sync behind it failed
     """
 
-    def __init__(self) -> None:
+    def __init__(self, scripts: Scripts) -> None:
+        self.scripts = scripts
         self.folders: dict[Path, Mark] = {}
         self.trash: list[tuple[str, Path, str]] = []
         self.away = self.half = self.blind = False
@@ -79,6 +83,8 @@ class Mount:
         return Done()
 
     def _set_aside(self, path: Path, name: str) -> None:
+        busy = [id for id, folder in self.scripts.folders.items() if folder[: len(path)] == path]
+        must(not busy, "wrong", "a folder is set aside while scripts work in it", path, busy)
         for each in [each for each in self.folders if each[: len(path)] == path]:
             self.trash.append((self.folders.pop(each).uid, each, name))
 
@@ -94,6 +100,11 @@ class Mount:
     @staticmethod
     def _anothers(mark: Mark) -> Failed:
         return Failed("already_exists", f"The folder is {mark.id}'s.", {"what": "folder", "id": mark.id})
+
+    def whose(self, path: Path) -> str | None:
+        """The uid that a folder's marker names."""
+        mark = self.folders.get(path)
+        return None if mark is None else mark.uid
 
     def told(self, path: str) -> Any:
         """What the marker file of a folder says; None where there is none."""

@@ -17,6 +17,7 @@ MAX_WARNINGS = 32
 class Records:
     """
     tags      seqs of the events in which a client's own word stands: it says which command they come from
+    segments  which acquisition such an event is about: its uid and segment
     arrows    how often each arrow of the state machines was gone: (what, state, trigger, guard)
     lives     for each storage id the seq at which its present life began
     """
@@ -32,12 +33,14 @@ class Records:
         self.barriers: dict[str, Barrier] = {}
         self.versions: dict[Subject, list[tuple[int, Map | None]]] = defaultdict(lambda: [(0, None)])
         self.tags: dict[str, list[int]] = defaultdict(list)
+        self.segments: dict[str, tuple[str, int]] = {}
         self.arrows: Counter[tuple[str, str, str, str]] = Counter()
         self.lives: dict[str, int] = {}
         self.owners: dict[str, tuple[str, int]] = {}
         self.uids: set[str] = set()
         self.changed: set[Subject] = set()
-        self.opened: dict[tuple[str, int], int] = {}
+        self.opened_at: dict[tuple[str, int], float] = {}
+        self.lost: set[tuple[str, str]] = set()
         self.on_opened: Callable[[Map, Map], None] = lambda acq, storage: None
         self._tails: dict[str, int] = {}
         self._newest: dict[str, int] = {}
@@ -71,9 +74,11 @@ class Records:
     def _arrow(self, what: str, state: str, trigger: str, guard: str = "") -> None:
         self.arrows[what, state, trigger, guard] += 1
 
-    def _tag(self, word: Any) -> None:
+    def _tag(self, word: Any, acq: Map | None = None) -> None:
         if isinstance(word, str) and word.startswith("#"):
             self.tags[word].append(self.last_seq)
+            if acq is not None:
+                self.segments[word] = (acq["uid"], acq["segment"])
 
     def _storage(self, event: Map) -> Map:
         found = self.storages.get(event["storage_id"])

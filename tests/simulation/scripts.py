@@ -9,18 +9,21 @@ from storage_service.rules.work import Ended, RunScript
 from .broken import must
 
 Attempt = tuple[str, int]
+Path = tuple[str, ...]
 
 
 class Scripts:
     """
     running   the attempts that run on the host, by conversion; it is a fault of the service if one runs twice
     killed    the conversions whose end was asked for
+    folders   where each of the running ones works
     """
 
     def __init__(self) -> None:
         self.running: dict[str, int] = {}
         self.killed: set[str] = set()
         self.begun: set[Attempt] = set()
+        self.folders: dict[str, Path] = {}
 
     def begin(self, order: RunScript) -> None:
         id, attempt = order.conversion_id, order.attempt
@@ -30,6 +33,7 @@ class Scripts:
         must((id, attempt) not in self.begun, "doubled", "one attempt was started twice", id, attempt)
         self.begun.add((id, attempt))
         self.running[id] = attempt
+        self.folders[id] = order.path
 
     def cancel(self, conversion_id: str) -> None:
         if conversion_id in self.running:
@@ -38,6 +42,7 @@ class Scripts:
     def end(self, conversion_id: str, chance: Random) -> Ended:
         """It ends by itself, by its time-out, by a signal, or because that was asked for."""
         attempt = self.running.pop(conversion_id)
+        del self.folders[conversion_id]
         if conversion_id in self.killed:
             self.killed.discard(conversion_id)
             if chance.random() < 0.8:
@@ -52,4 +57,5 @@ class Scripts:
         strays = sorted(set(self.running) - known)
         must(not strays, "wrong", "scripts run that the store does not know of", strays)
         self.running.clear()
+        self.folders.clear()
         self.killed.clear()

@@ -23,6 +23,7 @@ from storage_service.store.interface import NotWrittenError
 from ..support.memory_store import MemoryStore
 from ..support.sqlite_store import SqliteStore
 from ..support.step_shell import desk_on
+from .broken import must
 from .mount import AWAY, NO_ANSWER, Mount
 from .scripts import Scripts
 
@@ -198,6 +199,8 @@ class Service:
         if not opens:
             self.ended(Ended(order.conversion_id, order.attempt, "not_started", reason=AWAY.message))
             return
+        own = self.mount.whose(order.path)
+        must(own == order.env["ACQ_UID"], "wrong", "a script starts in a folder of another", order, own)
         self.host.begin(order)
         if self.desk.work.is_cancelled(order.conversion_id):
             self.host.cancel(order.conversion_id)

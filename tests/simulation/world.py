@@ -9,6 +9,7 @@ from functools import partial
 from random import Random
 
 from storage_protocol import codec
+from storage_protocol import commands as c
 from storage_service.desk import keyring, residents
 from storage_service.desk.batch import Batch, JournalRow
 from storage_service.desk.desk import Now
@@ -23,13 +24,15 @@ from .journal import Journal
 from .life import Life, Step
 from .mount import Mount
 from .network import Connection, Letter, Network
+from .patience import Patience
 from .scripts import Scripts
 from .service import Errand, Service, Store
 from .tables import Tables
 
+NAMING = (c.HeartbeatProducer, c.RegisterProducer, c.MarkAsFinished)
 YEAR_S = 365.25 * 86_400.0
 
-Action = tuple[str, Callable[[], None]]
+Action = tuple[str, str, Callable[[], None]]
 
 
 class World:
@@ -45,12 +48,14 @@ class World:
         self.wall, self.mono = START, 0.0
         self.faults: Counter[str] = Counter()
         self.steps = 0
-        self.journal = Journal(life.max_parallel)
+        self.patience = Patience()
+        self.journal = Journal(life.max_parallel, self.patience)
         self.asked = Asked(self.journal)
         self.tables = Tables(self.store, self.journal, PLACES)
-        self.clients = Clients(self.journal, self.asked, lambda: self.wall)
+        self.clients = Clients(self.journal, self.asked, lambda: self.wall, life.terms)
         self.network = Network(life.clients)
-        self.mount, self.scripts = Mount(), Scripts()
+        self.scripts = Scripts()
+        self.mount = Mount(self.scripts)
         self._kept: dict[str, float] = {}
         self._uids = 0
         self._published = 0
@@ -118,6 +123,7 @@ class World:
 
     def start(self) -> None:
         self._published = self.store.last_seq
+        self.patience.started(self.wall)
         self.service = Service(
             self.store, self.mount, self.scripts, self.now, self._fresh, self.life.policy, self.life.max_parallel,
             replied=self._replied, published=self._publish, durable=self._durable,
@@ -188,7 +194,9 @@ class World:
         """Something that is under way gets on."""
         actions = self.actions()
         if actions:
-            said, action = self.chance.choice(actions)
+            slow = self.life.slow
+            weights = [slow.get(hand_over, 1.0) for hand_over, _, _ in actions]
+            _, said, action = self.chance.choices(actions, weights)[0]
             if self.tell is not None:
                 self.tell(f"{self.steps} {said}")
             action()
@@ -196,35 +204,40 @@ class World:
     def actions(self) -> list[Action]:
         service = self.service
         if service is None:
-            return [("the service starts", self.start)]
+            return [("service", "the service starts", self.start)]
         found: list[Action] = []
         for connection in self.network.sendable():
-            found.append((f"a message of {connection.peer.decode()} arrives", partial(self._arrive, connection)))
+            found.append(
+                ("network", f"a message of {connection.peer.decode()} arrives", partial(self._arrive, connection))
+            )
         if service.out is not None and not service.out.written:
-            found += [("the store commits", service.write), ("the store commits, it is told", self._commit)]
+            found += [
+                ("store", "the store commits", service.write),
+                ("store", "the store commits, it is told", self._commit),
+            ]
         elif service.out is not None:
-            found.append(("the commit is told", self._told))
+            found.append(("store", "the commit is told", self._told))
         if service.look_ups:
-            found.append((f"look-ups are read: {service.look_ups[0]}", service.read_look_ups))
+            found.append(("look-ups", f"look-ups are read: {service.look_ups[0]}", service.read_look_ups))
         if service.found:
-            found.append(("look-ups are told", service.tell_look_ups))
+            found.append(("look-ups", "look-ups are told", service.tell_look_ups))
         if service.queries:
-            found.append(("a query is read", service.read_query))
+            found.append(("queries", "a query is read", service.read_query))
         if service.answers:
-            found.append(("a query is answered", service.tell_answer))
+            found.append(("queries", "a query is answered", service.tell_answer))
         for errand in service.orders:
-            found.append((f"the mount point: {errand.work_id}", partial(self._errand, errand)))
+            found.append(("mount", f"the mount point: {errand.work_id}", partial(self._errand, errand)))
         for errand in service.late:
             happens = self.chance.random() < 0.5
             said = f"late: {errand.work_id}, {'it happens' if happens else 'it never began'}"
-            found.append((said, partial(service.come_back, errand, happens)))
+            found.append(("mount", said, partial(service.come_back, errand, happens)))
         for order in service.scripts:
             opens = not self.mount.away
-            found.append((f"a script starts: {opens}", partial(service.open_script, order, opens)))
+            found.append(("scripts", f"a script starts: {opens}", partial(service.open_script, order, opens)))
         for id in self.scripts.running:
-            found.append((f"the script of {id} ends", partial(self._script_ends, id)))
+            found.append(("scripts", f"the script of {id} ends", partial(self._script_ends, id)))
         if service.desk.next_tick() <= self.mono:
-            found.append(("tick", service.tick))
+            found.append(("service", "tick", service.tick))
         return found
 
     def _arrive(self, connection: Connection) -> None:
@@ -232,6 +245,11 @@ class World:
         if service is None:
             return
         letter, parts = self.network.arrived(connection)
+        commands = [attempt.ask.command for attempt in letter.attempts if attempt is not None]
+        named = [
+            (each.storage_id, each.producer) for each in commands if isinstance(each, NAMING) and each.producer
+        ]
+        self.patience.arrived(connection.peer, named, self.wall)
         for attempt in letter.attempts:
             if attempt is not None:
                 self.asked.delivered(attempt, parts[0])
@@ -335,6 +353,7 @@ class World:
 
     def _step_jump(self) -> bool:
         """Somebody sets the clock."""
+        self.patience.steady = False
         self.wall = max(self.wall + self.chance.choice([-20, -1, 1, 10, 20]) * YEAR_S, YEAR_S)
         return True
 
