@@ -52,7 +52,7 @@ def campaign(seed: int, most: int, seconds: float | None, steps: int) -> int:
             count.broken[wrong.what] += 1
         except Exception as error:  # noqa: BLE001  a defect of the service is what is looked for
             print(f"{type(error).__name__}: {error}")
-            count.broken["wrong"] += 1
+            count.broken["doubled" if "ran twice" in str(error) else "wrong"] += 1
         count.add(world)
         if count.broken:
             failed = one

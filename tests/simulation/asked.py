@@ -11,7 +11,6 @@ from storage_protocol.errors import CODES, Refusal
 from storage_protocol.keys import uuid7_ms
 
 from . import barrier
-from .asking import GROUPS
 from .broken import must
 from .journal import Journal
 from .records import Map
@@ -260,16 +259,6 @@ class Asked:
         return not isinstance(command, c.RegisterProducer | c.UnregisterProducer | c.RetryConversion)
 
     # At the end
-
-    def reopening_failed(self) -> set[str]:
-        """Acquisitions, by id, of which a `new_acq_storage` was answered `unavailable`."""
-        asks = [each for each in self.asks.values() if isinstance(each.command, c.NewAcq)]
-        refused = [each.command for each in asks if each.refused["unavailable"]]
-        return {
-            f"root/{GROUPS[each.storage_id]}/{each.run_name}/{each.acq_name}"
-            for each in refused
-            if isinstance(each, c.NewAcq)
-        }
 
     def ended(self) -> None:
         """All is answered: no word has come true twice, no refused one at all, and all in the order sent."""

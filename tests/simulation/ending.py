@@ -86,7 +86,7 @@ def _ended(world: World) -> None:
         ]
         must(sorted(storage["open_acqs"]) == sorted(opened), "wrong", "it lists others as open", storage, opened)
     world.tables.one_place_each()
-    world.tables.folders(world.mount, world.asked.reopening_failed())
+    world.tables.folders(world.mount)
     world.tables.whole()
     world.asked.ended()
     if service is not None:

@@ -36,12 +36,14 @@ class Mount:
     trash     (uid, path, name) of what was set aside
     away      whether every order fails at present
     half      whether an order that sets something aside fails after that
+    spoilt    folders that were made, and told as failed: nobody knows what their markers say
     blind     whether an order that was carried out is told as failed: the sync behind it failed
     """
 
     def __init__(self, scripts: Scripts) -> None:
         self.scripts = scripts
         self.folders: dict[Path, Mark] = {}
+        self.spoilt: set[Path] = set()
         self.trash: list[tuple[str, Path, str]] = []
         self.away = self.half = self.blind = False
 
@@ -49,7 +51,21 @@ class Mount:
         if self.away:
             return AWAY
         result = self._carried_out(order)
-        return AWAY if self.blind and isinstance(result, Done) else result
+        if self.blind and isinstance(result, Done):
+            self._unnoticed(order)
+            return AWAY
+        if isinstance(order, MakeFolder | WriteMarker):
+            self.spoilt.discard(order.path)
+        return result
+
+    def come_late(self, order: Order) -> None:
+        """What was told as failed happens all the same."""
+        if isinstance(self.carry_out(order), Done):
+            self._unnoticed(order)
+
+    def _unnoticed(self, order: Order) -> None:
+        if isinstance(order, MakeFolder):
+            self.spoilt.add(order.path)
 
     def _carried_out(self, order: Order) -> Result:
         match order:

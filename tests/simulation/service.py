@@ -192,7 +192,7 @@ class Service:
         """What was late is over."""
         self.late.remove(errand)
         if happens:
-            self.mount.carry_out(errand.order)
+            self.mount.come_late(errand.order)
 
     def open_script(self, order: RunScript, opens: bool) -> None:
         self.scripts.remove(order)
@@ -217,8 +217,11 @@ class Service:
         """kill -9. What was under way outside may have happened or not; nobody hears of it."""
         if self.out is not None and not self.out.written and chance.random() < 0.5:
             self.write()
-        for errand in (*self.orders, *self.late):
-            if errand.result is None and chance.random() < 0.5 and not (self.late and errand in self.orders):
+        for errand in self.late:
+            if chance.random() < 0.5:
+                self.mount.come_late(errand.order)
+        for errand in self.orders:
+            if errand.result is None and not self.late and chance.random() < 0.5:
                 self.mount.carry_out(errand.order)
 
     @property

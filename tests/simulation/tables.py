@@ -83,10 +83,10 @@ class Tables:
             must(path not in places, "wrong", "two living records have one place", path, id, places.get(path))
             places[path] = id
 
-    def folders(self, mount: Mount, spoilt: set[str]) -> None:
+    def folders(self, mount: Mount) -> None:
         """All is done: each folder says whose it is, and the marker of a sealed acquisition how it ended.
 
-        `spoilt` are acquisitions that the mount point failed to open again: what their marker says is not known.
+        But for those that the mount point made, and failed to say so: what their marker says is not known.
         """
         for run in self._journal.runs.values():
             told = mount.told(run["location"]["path"])
@@ -104,7 +104,7 @@ class Tables:
                 told,
             )
             ends = ("segment", "state", "verdict", "sealed", "params", "missing", "failed", "producers", "reason")
-            sealed = acq["sealed"] and acq["acq_id"] not in spoilt
+            sealed = acq["sealed"] and tuple(acq["location"]["path"].split("/")) not in mount.spoilt
             stale = [name for name in ends if sealed and told[name] != acq[name]]
             must(not stale, "wrong", f"acquisition.json tells other {stale}", told, acq)
 
