@@ -136,7 +136,9 @@ class Asked:
         must(error.message.endswith("."), "wrong", "a message is one sentence", error)
         # What arrived before may have been refused before, in a message that waited for its other commands.
         if ask.acknowledged and ask.key is not None and not ask.runs_again and attempt.number > ask.since:
-            must(error.code in MAY_BE_LATER, "lost", "refused after it was acknowledged", error, ask)
+            # That a key is forgotten may be told together with what is rolled back then.
+            may_be = (*MAY_BE_LATER, "unavailable") if ask.forgotten else MAY_BE_LATER
+            must(error.code in may_be, "lost", "refused after it was acknowledged", error, ask)
         if error.code == "conflict":
             must(len(self.by_key[ask.key or ""]) > 1, "wrong", "in conflict with itself", ask)
         if error.code == "not_found" and not ask.mutating:

@@ -45,7 +45,11 @@ class Clients:
     def opening(self, chance: Random) -> Letter:
         """How every life begins."""
         storage = asking.init("s", self._terms)
-        opening = (storage, c.ConfigStorage(storage_id="s"), c.NewRun(storage_id="s", run_name="r"))
+        opening: list[Command] = [storage, c.ConfigStorage(storage_id="s"), c.NewRun(storage_id="s", run_name="r")]
+        for name in "ab":
+            if chance.random() < 0.6:
+                acq = c.NewAcq(storage_id="s", run_name="r", acq_name=name, convert_script="convert")
+                opening.append(acq)
         return self._letter([self._ask(each, self._word(), self._key(chance)) for each in opening], False)
 
     def _word(self) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from .acquisitions import Acquisitions
-from .broken import must
+from .broken import Broken, must
 from .records import Map
 
 FORCED = ("storage invalidated", "storage deinitialized")
@@ -25,7 +25,10 @@ class Journal(Acquisitions):
         owed, self._owed = self._owed, None
         must(owed in (None, (kind, subject)), "wrong", f"{owed} had to come next, not", event)
         self.last_seq = self._tails[topic] = seq
-        getattr(self, "_" + kind.replace(".", "_"))(event, subject, event["data"])
+        follow = getattr(self, "_" + kind.replace(".", "_"), None)
+        if follow is None:
+            raise Broken("wrong", f"the simulation does not know what {kind} tells: {event}")
+        follow(event, subject, event["data"])
         self._before = event
 
     def end_of_transaction(self) -> None:

@@ -15,7 +15,7 @@ from storage_service.rules.conversions import Policy
 STEPS = 240
 
 FAULTS = {
-    "roll back": 2.0,
+    "roll back": 5.0,
     "unknown outcome": 0.8,
     "crash": 1.5,
     "cut": 1.5,

@@ -57,7 +57,7 @@ class Out:
 
 
 class Service:
-    """One life of the service. `replied` and `published` hear what leaves it, `durable` of each commit."""
+    """One life of the service. `replied` and `published` hear what leaves it, `durable` of each dated commit."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Service:
         max_parallel: int,
         replied: Callable[[list[bytes]], None],
         published: Callable[[JournalRow], None],
-        durable: Callable[[Batch], None],
+        durable: Callable[[Batch, float], None],
     ) -> None:
         self.store, self.mount, self.host, self._now = store, mount, scripts, now
         self._replied, self._published, self._durable = replied, published, durable
@@ -128,15 +128,16 @@ class Service:
         """The store commits what is out; the desk is not told yet."""
         out = self.out
         if out is not None and not out.written:
+            date = self._now().wall
             try:
-                done = self.store.commit(out.batch, self._now().wall)
+                done = self.store.commit(out.batch, date)
             except NotWrittenError as error:
                 self.out = None
                 self.desk.rolled_back(out.batch, str(error), self._now())
                 self.after()
                 return
             out.written, out.forgotten, out.forgotten_ms = True, done.forgotten, done.forgotten_ms
-            self._durable(out.batch)
+            self._durable(out.batch, date)
 
     def tell_commit(self) -> None:
         out, self.out = self.out, None

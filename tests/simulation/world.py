@@ -101,12 +101,12 @@ class World:
         must(row.seq == self._published, "wrong", f"published {row.seq}, {self._published} comes next")
         must(row.seq <= self.journal.last_seq, "lost", "published before it was durable", row)
 
-    def _durable(self, batch: Batch) -> None:
+    def _durable(self, batch: Batch, date: float) -> None:
         if self.tell is not None:
             for row in batch.rows:
                 self.tell(f"    durable: {row.seq} {row.topic} {row.subject}")
         for key, _, _ in batch.keys:
-            self._kept[key] = self.wall
+            self._kept[key] = date
         if batch.expire_keys_before is not None:
             self._forgot(batch.expire_keys_before)
         self.tables.committed(batch)
