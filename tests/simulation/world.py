@@ -112,10 +112,11 @@ class World:
         self.tables.committed(batch)
 
     def _forgot(self, before: float) -> None:
-        """Keys were forgotten, perhaps: only such as are old enough, by the clock of their commit."""
+        """Keys were forgotten, perhaps: only such as are old enough, as long as nobody set the clock."""
         there = self.store.keys
         for key in [key for key in self._kept if key not in there]:
-            must(self._kept.pop(key) < before, "lost", "a key is forgotten too early", key)
+            early = self._kept.pop(key) >= before
+            must(not (early and self.patience.steady), "lost", "a key is forgotten too early", key)
             for ask in self.asked.by_key[key]:
                 ask.forgotten = True
 
