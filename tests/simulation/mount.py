@@ -48,11 +48,9 @@ class Mount:
         self.away = self.half = self.blind = False
 
     def carry_out(self, order: Order) -> Result:
-        if self.away:
-            return AWAY
-        result = self._carried_out(order)
-        if self.blind and isinstance(result, Done):
-            self._unnoticed(order)
+        result = AWAY if self.away else self._carried_out(order)
+        if result is AWAY or (self.blind and isinstance(result, Done)):
+            self.told_failed(order)
             return AWAY
         if isinstance(order, MakeFolder | WriteMarker):
             self.spoilt.discard(order.path)
@@ -60,11 +58,13 @@ class Mount:
 
     def come_late(self, order: Order) -> None:
         """What was told as failed happens all the same."""
-        if isinstance(self.carry_out(order), Done):
-            self._unnoticed(order)
+        self.carry_out(order)
+        self.told_failed(order)
 
-    def _unnoticed(self, order: Order) -> None:
-        if isinstance(order, MakeFolder):
+    def told_failed(self, order: Order) -> None:
+        """Who gave the order does not know that it was carried out, now or before."""
+        there = self.folders.get(order.path) if isinstance(order, MakeFolder) else None
+        if isinstance(order, MakeFolder) and there is not None and there.content == order.marker:
             self.spoilt.add(order.path)
 
     def _carried_out(self, order: Order) -> Result:

@@ -174,8 +174,11 @@ class Service:
 
     def carry_out(self, errand: Errand) -> None:
         """The mount point does what an order says, or tells at once that an older one is late."""
-        refused = self.late and not errand.seals
-        errand.result = NO_ANSWER if refused else self.mount.carry_out(errand.order)
+        if self.late and not errand.seals:
+            self.mount.told_failed(errand.order)
+            errand.result = NO_ANSWER
+        else:
+            errand.result = self.mount.carry_out(errand.order)
 
     def tell_outcome(self, errand: Errand) -> None:
         self.orders.remove(errand)
@@ -186,6 +189,7 @@ class Service:
         """An order is not done by its deadline: told as failed, and it may happen all the same, later."""
         self.orders.remove(errand)
         self.late.append(errand)
+        self.mount.told_failed(errand.order)
         self.desk.outcome(errand.work_id, NO_ANSWER, self._now())
         self.after()
 

@@ -18,7 +18,7 @@ from storage_service.desk.keyring import Remembered
 from storage_service.rules import render
 from storage_service.rules.state import Acq, Conversion, Key, Places, Record, Run, Storage
 from storage_service.store.interface import Committed
-from storage_service.store.sqlite import EXPIRE_AT_ONCE
+from storage_service.store.sqlite import EXPIRE_AT_ONCE, KEY_AHEAD_MS
 
 from .fold import folded
 
@@ -70,7 +70,8 @@ class MemoryStore:
         for name, print_, result in batch.keys:
             assert name not in self.keys, f"{name} ran twice"
             self.keys[name] = (Remembered(print_, result), wall)
-        self.newest_key_ms = max(self.newest_key_ms, batch.newest_key_ms)
+        if batch.newest_key_ms > self.newest_key_ms:
+            self.newest_key_ms = batch.newest_key_ms + KEY_AHEAD_MS
         return self._expire(batch.expire_keys_before)
 
     def _expire(self, before: float | None) -> Committed:
