@@ -279,13 +279,15 @@ class Desk:
 
     def cut(self) -> Batch | None:
         """Close the open batch, to be committed. None when one is out already, or there is nothing to commit."""
-        return self._ledger.transactions.cut()
+        batch = self._ledger.transactions.cut()
+        if batch is not None and batch.expire_keys_before is not None:
+            self.keyring.expiring(batch.forget_up_to_ms)
+        return batch
 
     def committed(self, batch: Batch, now: Now, forgotten_ms: int = 0) -> None:
         """The batch is durable."""
         self._ledger.transactions.committed(batch)
-        self.keyring.forgotten_ms = max(self.keyring.forgotten_ms, forgotten_ms)
-        self.keyring.forgetting(self._ledger.batch.forget_up_to_ms)
+        self.keyring.expired(forgotten_ms)
         self.out.events += batch.rows
         for ticket, result in batch.replies:
             self._ledger.replies.now(ticket, result)
@@ -301,7 +303,7 @@ class Desk:
         """The batch is not durable, for certain: it and all that was decided on top of it never happened."""
         refusal = errors.unavailable(why, f"The database could not keep it ({why}); try again, with the same key.")
         moment = self._moment(now)
-        self.keyring.forgetting(0)
+        self.keyring.expired(0)
         for lost in self._ledger.transactions.rolled_back(batch):
             for ticket, _ in lost.replies:
                 self._ledger.replies.now(ticket, refusal)
@@ -353,7 +355,6 @@ class Desk:
             batch.expire_keys_before = self._ages.oldest(now.wall, now.mono)
             batch.forget_up_to_ms = last_to_forget(now.wall - self._keys_keep_s)
             batch.key_clock = self._ages.stored(now.wall, now.mono)
-            self.keyring.forgetting(batch.forget_up_to_ms)
         moment = self._moment(now)
         self.work.end_again(moment)
         self._go_on(moment)

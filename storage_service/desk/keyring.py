@@ -89,18 +89,18 @@ class Keyring:
     watermark_ms   the time of the newest UUIDv7 key that may be in the database without being in memory
     forgotten_ms   the time of the newest UUIDv7 key that was forgotten: older ones never run again; 0: none
     ahead          keys in the database that are dated after the watermark
-    doubtful_ms    keys up to this time may be forgotten by a transaction that is not told of yet; 0: none
     """
 
     def __init__(self, watermark_ms: int, forgotten_ms: int, ahead: Iterable[str] = ()) -> None:
         self.watermark_ms = watermark_ms
         self.forgotten_ms = forgotten_ms
         self.newest_ms = watermark_ms
-        self.doubtful_ms = 0
         self.at_work: dict[str, AtWork] = {}
         self._recent: dict[str, int] = {key: _ms_of(key) or 0 for key in ahead}
         self._looked_up: dict[str, Remembered | None] = {}
         self._asked: set[str] = set()
+        self._expiring_ms = 0
+        self._in_doubt: set[str] = set()
 
     def before(self, key: str, fingerprint: bytes, wall: float) -> AtWork | Remembered | Refusal | LookUp | None:
         """What came before with this key: the first command at work, its reply, why it cannot be had, or nothing.
@@ -136,17 +136,27 @@ class Keyring:
         return True
 
     def looked_up(self, key: str, found: Remembered | None) -> None:
-        """What the database said. Of no use when the key was committed meanwhile, or when it is not there and may
-        have been forgotten this very moment: it is asked again.
-        """
-        if key in self._asked:
-            self._asked.discard(key)
-            if found is not None or not 0 <= (_ms_of(key) or -1) <= self.doubtful_ms:
-                self._looked_up[key] = found
+        """What the database said. Of no use when the key was committed meanwhile: it is asked again.
 
-    def forgetting(self, up_to_ms: int) -> None:
-        """A transaction that is not told of yet forgets keys up to this time; 0: none does."""
-        self.doubtful_ms = up_to_ms
+        While old keys are being forgotten, one that is not there may be one of them, and `forgotten_ms` does not
+        say so yet: it is asked again when that is known.
+        """
+        if key in self._asked and found is None and 0 < (_ms_of(key) or 0) <= self._expiring_ms:
+            self._in_doubt.add(key)
+        elif key in self._asked:
+            self._asked.discard(key)
+            self._looked_up[key] = found
+
+    def expiring(self, up_to_ms: int) -> None:
+        """A transaction that forgets old keys up to this time is out."""
+        self._expiring_ms = up_to_ms
+
+    def expired(self, forgotten_ms: int) -> None:
+        """It is over: what was forgotten is known, `forgotten_ms` of the newest; 0: nothing."""
+        self.forgotten_ms = max(self.forgotten_ms, forgotten_ms)
+        self._expiring_ms = 0
+        self._asked -= self._in_doubt
+        self._in_doubt.clear()
 
     def done(self, key: str) -> None:
         """No ticket needs what was looked up any more."""

@@ -264,8 +264,10 @@ class Work:
             kind, _, id = work_id.partition(" ")
             if kind == "marker":
                 self._write_marker(id)
-            elif id in self._intents:
+            elif kind == "intent" and id in self._intents:
                 self._settle(id, result, moment)
+            elif kind == "written" and id in self._intents:
+                self._marker_written(id, self._intents[id].stored.intent, result, moment)  # type: ignore[arg-type]
 
     def _settle(self, intent_id: str, result: Any, moment: Moment) -> None:
         ledger, each = self._ledger, self._intents[intent_id]
@@ -332,7 +334,12 @@ class Work:
 
     def _marker_written(self, intent_id: str, intent: MarkerIntent, result: Any, moment: Moment) -> None:
         ledger, key = self._ledger, ("node", intent.run_id)
-        run = ledger.state.run(intent.run_id) if ledger.state.has(key) else None
+        if not ledger.state.has(key):
+            # Its parameters may have been set since, and the record been forgotten.
+            ledger.asking.records([key])
+            self._parked.append((f"written {intent_id}", result))
+            return
+        run = ledger.state.run(intent.run_id)
         if isinstance(result, Failed):
             wait = self._retries.wait(intent_id)
             ledger.timers.at(moment.mono + wait, partial(self._write_marker, intent_id))

@@ -14,7 +14,8 @@ from storage_protocol.names import Value
 from storage_service.rules import render
 from storage_service.rules.state import Acq, Conversion, Run, Storage
 from storage_service.store.rows import decode_node
-from tests.support.lives import life, lived
+from tests.simulation.life import life
+from tests.simulation.world import World
 from tests.support.memory_store import MemoryStore
 from tests.support.sqlite_store import SqliteStore
 from tests.support.step_shell import (
@@ -105,25 +106,21 @@ def reader_tells(store: SqliteStore) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_life_is_its_journal(store: Store, seed: int) -> None:
-    lived(life(seed, STEPS), store).sound()
+    World(life(seed, STEPS), store).live()
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_rows_for_queries_are_those_of_the_records(sqlite_store: SqliteStore, seed: int) -> None:
-    lived(life(seed, STEPS), sqlite_store)
+    World(life(seed, STEPS), sqlite_store).live()
     tables_hold(sqlite_store)
     reader_tells(sqlite_store)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_life_with_a_small_memory_is_the_same_on_both_stores(
-    monkeypatch: pytest.MonkeyPatch, sqlite_store: SqliteStore, seed: int
-) -> None:
-    monkeypatch.setattr("storage_service.desk.residents.MAX_RESIDENT", 0)
-    monkeypatch.setattr("storage_service.desk.keyring.RECENT_KEYS", 2)
-    memory, steps = MemoryStore(PLACES), life(seed, STEPS)
-    lived(steps, memory)
-    lived(steps, sqlite_store)
+def test_a_life_with_a_small_memory_is_the_same_on_both_stores(sqlite_store: SqliteStore, seed: int) -> None:
+    memory, one = MemoryStore(PLACES), life(seed, STEPS)._replace(max_resident=0, recent_keys=2)
+    World(one, memory).live()
+    World(one, sqlite_store).live()
     assert sqlite_store.journal == memory.journal
     assert sqlite_store.everything() == memory.everything()
     assert sqlite_store.keys == memory.keys
@@ -139,10 +136,10 @@ def test_a_life_with_a_small_memory_is_the_same_on_both_stores(
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_restart_anywhere_in_a_life_loses_nothing(store: Store, seed: int) -> None:
-    steps = life(seed, STEPS)
+    one = life(seed, STEPS)
     for place in range(STEPS, 0, -10):
-        steps.insert(place, ("kill",))
-    lived(steps, store).sound()
+        one.steps.insert(place, ("crash", place))
+    World(one, store).live()
     if isinstance(store, SqliteStore):
         tables_hold(store)
 

@@ -274,6 +274,34 @@ def test_old_keys_are_forgotten_a_bite_a_commit_while_commands_go_on(monkeypatch
     shell.sound()
 
 
+@pytest.mark.parametrize("kept", [True, False], ids=["durable", "rolled back"])
+def test_a_key_that_is_looked_up_while_old_ones_are_forgotten_is_judged_when_that_is_over(kept: bool) -> None:
+    shell = StepShell().must(init())
+    key = uuid7(int(START * 1000), bytes(10))
+    assert shell.call(REGISTER, key).ok
+    shell.wall, shell.mono = shell.wall + 7 * DAY + 200, shell.mono + 7 * DAY + 200
+    shell.hold_commits = True
+    shell.desk.tick(shell.now)
+    shell.turn()
+    batch, wall = shell.batch, shell.wall
+    done = shell.store.commit(batch, wall) if kept else None
+    assert (done is None, key in shell.store.keys) == (not kept, not kept)
+    sent = shell.send((REGISTER, key))
+    shell.run()
+    # Where the key is gone, nobody said so yet: it is not taken for a new one.
+    assert shell.told(sent) == ([""] if kept else ["ok"])
+    if done is not None:
+        shell.batch = None
+        shell.desk.committed(batch, shell.now, done.forgotten_ms)
+    else:
+        shell.roll_back()
+    shell.hold_commits = False
+    shell.run()
+    assert shell.told(sent) == (["key_expired"] if kept else ["ok"])
+    assert unnamed(shell) == 1
+    assert shell.call(REGISTER, "new one").ok
+
+
 def test_keys_that_are_refused_leave_nothing_in_memory() -> None:
     shell = with_acq()
     shell.door = lambda order: Failed("unavailable", "It hangs.", {"reason": "mount"})

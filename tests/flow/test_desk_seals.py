@@ -5,8 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 
+import pytest
+
 from storage_protocol import commands as c
 from storage_service.rules.work import ACQ_MARKER, RUN_MARKER, Done, Failed, MakeFolder, Order, Result, WriteMarker
+from tests.simulation.mount import Mount
+from tests.simulation.scripts import Scripts
 from tests.support.step_shell import ACQ, StepShell, close, config, init, new_acq, new_run, with_acq, with_run
 
 AWAY = Failed("unavailable", "The mount point is not there.", {"reason": "mount"})
@@ -115,6 +119,21 @@ def test_a_seal_of_what_is_open_changes_nothing() -> None:
     assert (shell.seqs(), shell.record(("node", ACQ)).sealed) == (seqs, False)
 
 
+@pytest.mark.xfail(strict=True, reason="the marker of a segment that was never opened stays")
+def test_an_acquisition_that_could_not_be_opened_again_keeps_the_marker_file_of_its_seal() -> None:
+    mount, shell = Mount(Scripts()), StepShell()
+    shell.door = mount.carry_out
+    shell.must(init(), config(), new_run(), new_acq(), close())
+    sealed = mount.told("r/a")
+    assert (sealed["sealed"], sealed["segment"]) == (True, 1)
+    # The folder's new marker is written, and then the mount point fails: the second segment never begins.
+    mount.blind = True
+    assert shell.call(new_acq()).error.code == "unavailable"
+    mount.blind = False
+    shell.wait(300.0)
+    assert mount.told("r/a") == sealed
+
+
 # Marker files of runs
 
 
@@ -152,6 +171,21 @@ def test_a_parameter_that_is_set_while_the_marker_file_is_written_is_written_too
     shell.wait(1.5)
     assert len(shell.hung) == 1
     shell.must(set_run(2))
+    hung, shell.hung = shell.hung, []
+    written = run_markers(shell)
+    shell.desk.outcome(hung[0][0], Done(), shell.now)
+    shell.run().wait(5.0)
+    assert [marker["params"] for marker in written] == [{"x": 2}]
+    assert shell.store.intents == {}
+
+
+def test_it_is_also_written_when_its_run_was_forgotten_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("storage_service.desk.residents.MAX_RESIDENT", 0)
+    shell = with_run().must(set_run(1))
+    shell.door = lambda order: None
+    shell.wait(1.5)
+    shell.must(set_run(2), *(c.NewGroup(name=f"n{number}") for number in range(9)))
+    assert ("node", "root/g/r") not in shell.desk.state.records
     hung, shell.hung = shell.hung, []
     written = run_markers(shell)
     shell.desk.outcome(hung[0][0], Done(), shell.now)

@@ -15,18 +15,30 @@ from storage_service.rules.state import Key, Places, Record, State
 from storage_service.store.rows import decode_fact
 
 
-def folded(journal: Iterable[JournalRow], places: Places) -> dict[Key, Record]:
-    """Every record that the journal tells of, by key."""
-    state = State(places)
-    state.complete, state.records = _All(), _Absent()
-    for row in journal:
+class Fold:
+    """Every record that a journal tells of, row by row. `state.records` has None for what is gone."""
+
+    def __init__(self, places: Places) -> None:
+        self.state = State(places)
+        self.state.complete, self.state.records = _All(), _Absent()
+
+    def add(self, row: JournalRow) -> list[Key]:
+        """The next row; the keys of the records that it changed."""
         body = msgspec.msgpack.decode(row.body)
         fact = decode_fact(row.fact) if row.fact is not None else _rebuilt(body)
-        puts = evolve(state, Event(fact, body["storage_id"], body["subject"]), body["time"])
-        state.records.update(puts)
+        puts = evolve(self.state, Event(fact, body["storage_id"], body["subject"]), body["time"])
+        self.state.records.update(puts)
         if isinstance(fact, facts.StorageDeinitialized):
-            state.records.pop(("storage", body["subject"]))
-    return {key: record for key, record in state.records.items() if record is not None}
+            self.state.records.pop(("storage", body["subject"]))
+        return [key for key, _ in puts]
+
+
+def folded(journal: Iterable[JournalRow], places: Places) -> dict[Key, Record]:
+    """Every record that the journal tells of, by key."""
+    fold = Fold(places)
+    for row in journal:
+        fold.add(row)
+    return {key: record for key, record in fold.state.records.items() if record is not None}
 
 
 class _All(set[str]):

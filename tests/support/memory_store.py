@@ -18,10 +18,11 @@ from storage_service.desk.keyring import AHEAD_S, Remembered, may_be_forgotten
 from storage_service.rules import render
 from storage_service.rules.state import Acq, Conversion, Key, Places, Record, Run, Storage
 from storage_service.store.interface import Committed
-from storage_service.store.sqlite import EXPIRE_AT_ONCE
+from storage_service.store.sqlite import EXPIRE_AT_ONCE, KEY_AHEAD_MS
 
 from .fold import folded
 
+_OF_KIND: dict[Any, type] = {render.run: Run, render.acquisition: Acq}
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -71,7 +72,8 @@ class MemoryStore:
         for name, print_, result in batch.keys:
             assert name not in self.keys, f"{name} ran twice"
             self.keys[name] = (Remembered(print_, result), wall)
-        self.newest_key_ms = max(self.newest_key_ms, batch.newest_key_ms)
+        if batch.newest_key_ms > self.newest_key_ms:
+            self.newest_key_ms = batch.newest_key_ms + KEY_AHEAD_MS
         self.key_clock = batch.key_clock or self.key_clock
         return self._expire(batch.expire_keys_before, batch.forget_up_to_ms, wall)
 
@@ -104,6 +106,10 @@ class MemoryStore:
             return found
         params = {name: value for (id, name), value in self.params.items() if id == key[1]}
         return replace(found, params=params, params_bytes=params_bytes(params)) if params else found
+
+    def records_of(self, keys: Iterable[Key]) -> dict[Key, Any]:
+        """Each key's record, or None."""
+        return {key: self.record(key) for key in keys}
 
     def open_records(self) -> list[tuple[Key, Any]]:
         """Every storage, active conversion, open or unsealed acquisition, and acquisition of such a conversion."""
@@ -161,7 +167,8 @@ class MemoryStore:
 
     def _told(self, table: str, id: str, shown: Any, *places: Places) -> bytes | Refusal:
         record = self.record((table, id))
-        return not_found(table, id) if record is None else encode_value(shown(record, *places))
+        wrong_kind = shown in _OF_KIND and not isinstance(record, _OF_KIND[shown])
+        return not_found(table, id) if record is None or wrong_kind else encode_value(shown(record, *places))
 
     # The journal, folded
 

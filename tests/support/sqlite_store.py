@@ -61,6 +61,11 @@ class StoredRows:
     def record(self, key: Key) -> Any:
         return self.everything().get(key)
 
+    def records_of(self, keys: Iterable[Key]) -> dict[Key, Any]:
+        """Each key's record, or None."""
+        there = self.everything()
+        return {key: there.get(key) for key in keys}
+
     def everything(self) -> dict[Key, Record]:
         """All records, parameters put back."""
         params: dict[str, dict[str, Any]] = {}

@@ -36,6 +36,34 @@ START = 1_700_000_000.0
 PLACES = Places({"file:///": "/data"})
 
 
+KEYS_KEEP_S = 7 * 86_400.0
+
+
+def desk_on(
+    store: MemoryStore | SqliteStore,
+    *,
+    policy: Policy,
+    max_parallel: int,
+    limits: Limits,
+    fresh: Callable[[], str],
+    defect: Callable[[str, Exception], None],
+) -> Desk:
+    """A desk as a start of the service makes it, on what the store has."""
+    return Desk(
+        places=PLACES,
+        limits=limits,
+        policy=policy,
+        max_parallel=max_parallel,
+        keys_keep_s=KEYS_KEEP_S,
+        key_clock=store.key_clock,
+        keyring=Keyring(store.newest_key_ms, store.forgotten_ms, store.keys_ahead),
+        journal=Journal(store.last_seq, store.topics()),
+        describe=codec.encode_value({"service": "steps"}),
+        fresh=fresh,
+        defect=defect,
+    )
+
+
 def _done(order: Order) -> Result | None:
     return Done()
 
@@ -79,16 +107,11 @@ class StepShell:
         self.door: Callable[[Order], Result | None] = _done
         self.delay = 0
         self._look_ups, self._queries = list[tuple[Key, Any]](), list[tuple[Ticket, Command]]()
-        self.desk = Desk(
-            places=PLACES,
+        self.desk = desk_on(
+            store,
             limits=self.limits,
             policy=self.policy,
             max_parallel=self.max_parallel,
-            keys_keep_s=7 * 86_400.0,
-            key_clock=store.key_clock,
-            keyring=Keyring(store.newest_key_ms, store.forgotten_ms, store.keys_ahead),
-            journal=Journal(store.last_seq, store.topics()),
-            describe=codec.encode_value({"service": "steps"}),
             fresh=lambda: f"uid-{next(self._fresh)}",
             defect=lambda incident, error: self.defects.append(error),
         )
