@@ -10,6 +10,7 @@ import pytest
 from tests.support.service import Service, eventually
 from tests.support.wire import Storage
 from tests.torture.campaign import SCENARIOS, Campaign
+from tests.torture.tally import Goal
 
 CYCLES = 4
 SEED = 20
@@ -22,7 +23,7 @@ DEAF = "#!/bin/sh\ntrap '' TERM\n[ $CONVERSION_ATTEMPT -gt 1 ] || sleep 30\n"
 
 @pytest.mark.parametrize("promise", SCENARIOS)
 def test_nothing_is_lost_or_doubled_by_kills_under_load(tmp_path: Path, promise: str) -> None:
-    tally = Campaign(SCENARIOS[promise], tmp_path, SEED, lambda *_: None).run(CYCLES, every=CYCLES)
+    tally = Campaign(SCENARIOS[promise], tmp_path, SEED, lambda *_: None).run(Goal(CYCLES), every=CYCLES)
     assert tally.found == []
     assert tally.faults >= tally.cycles == CYCLES
     assert tally.acknowledged >= ACKNOWLEDGED
