@@ -114,7 +114,7 @@ PARTS: Sequence[Part] = (
     Part(
         "R3",
         "a disk that fails never leads to a wrong answer",
-        "tests.faulty_disk",
+        "tests.disk_faults",
         Size(cycles=500),
         Size(cycles=5_000),
         _cycles,

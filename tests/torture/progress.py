@@ -118,6 +118,7 @@ class Progress:
         self.numbers = {name: int(told[name]) for name in WORDS}
         self.seed = told.get("seed") or self.seed
         self.doing, self.newest = told.get("doing", ""), told.get("newest", "")
-        self.found = told.get("found", self.found)
+        # Some parts tell how many, and what to the other output.
+        self.found = told["found"] if isinstance(told.get("found"), list) else self.found
         self.kept = told.get("kept", self.kept)
         self.seconds = time.monotonic() - self.began
