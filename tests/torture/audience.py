@@ -16,6 +16,7 @@ import msgpack
 
 from tests.support.service import Service, eventually
 from tests.torture.fold import NOBODYS
+from tests.torture.trap import Trap
 
 # Name, topic, seconds for each tenth event, high-water mark.
 KINDS = (
@@ -56,6 +57,7 @@ class Audience:
         self.chance = chance
         self.here: list[Subscriber] = []
         self.stops = 0
+        self.trap = Trap(events)
         folder.mkdir()
 
     def open(self) -> None:
@@ -179,6 +181,7 @@ class Audience:
 
     def close(self) -> None:
         """End those that are left."""
+        self.trap.close()
         for one in self.here:
             if one.process.poll() is None:
                 one.process.kill()

@@ -162,13 +162,22 @@ class Campaign:
         if self.audience is not None:
             self.audience.disturb()
         self.staff.disturb()
-        self._kill("under load")
+        self._kill(self._moment())
         while self.faults.random() < 0.15:
             self.service.launch()
             self.crew.pump(self.faults.random() * 0.9)
             self._kill("while it started")
         self.service.launch()
         self._wait_until_ready()
+
+    def _moment(self) -> str:
+        """Return when the service is to be killed: now, or at its next event."""
+        if self.audience is None or self.faults.random() < 0.4:
+            return "under load"
+        self.audience.trap.set()
+        self.crew.ask_on()
+        self.audience.trap.spring()
+        return "at an event"
 
     def _kill(self, when: str) -> None:
         """`kill -9`; now and then it is asked to end, which is to leave as much behind."""
@@ -210,6 +219,8 @@ class Campaign:
             if last and self.audience is not None:
                 self.audience.overrun(self.service)
             found += self._compare()
+            if self.audience is not None:
+                found += self.audience.trap.strangers(self.look.fold.rows)
             if last and not found:
                 self.service.restart()
                 found += self._compare() + self.look.read_anew()

@@ -82,6 +82,11 @@ class Crew:
             for socket, _ in self._poller.poll(10):
                 self._hear(socket)
 
+    def ask_on(self) -> None:
+        """Let everybody ask what they have to ask, and hear nobody."""
+        for client in self._clients:
+            self._go_on(client, time.monotonic())
+
     def settle(self, patience_s: float) -> bool:
         """Ask nothing new and wait until everything is answered; whether it was."""
         self.resting = True
