@@ -25,7 +25,9 @@ def main() -> int:
         "names", nargs="*", metavar="NAME", help="of a mutant, or how it begins; all when left out"
     )
     parser.add_argument("--jobs", type=int, default=1, help="trials at once; tests that look at times dislike it")
-    parser.add_argument("--json", action="store_true", help="a line of JSON at the end instead of the table")
+    parser.add_argument(
+        "--json", action="store_true", help="lines of JSON instead of the table; the last is the result"
+    )
     given = parser.parse_args()
     began = time.monotonic()
     console = Console(stderr=given.json)
@@ -37,7 +39,10 @@ def main() -> int:
             with ThreadPoolExecutor(max(1, given.jobs)) as pool:
                 for done in as_completed([pool.submit(court.judge, mutant) for mutant in mutants]):
                     verdicts.append(done.result())
-                    console.print(Text(_sentence(verdicts[-1])))
+                    console.print(Text(_sentence(verdicts[-1])), soft_wrap=True)
+                    if given.json:
+                        said = {"doing": f"{len(verdicts)} of {len(mutants)}", "newest": verdicts[-1].mutant.name}
+                        print(json.dumps(_row(verdicts, time.monotonic() - began) | said), flush=True)
     except (BadPatchError, NoTrialError) as error:
         parser.error(str(error))
     verdicts.sort(key=lambda each: each.mutant.name)

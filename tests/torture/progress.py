@@ -37,16 +37,14 @@ class Progress:
     process: subprocess.Popen[bytes] | None = None
 
     @property
-    def asked(self) -> str:
-        """How much is asked for, in a word."""
-        if self.size.cycles is not None:
-            return f"{self.size.cycles:,}"
-        return "" if self.size.seconds is None else f"{self.size.seconds:.0f} s"
+    def elapsed(self) -> float:
+        """Seconds that it took, or has taken so far."""
+        return time.monotonic() - self.began if self.state == "running" else self.seconds
 
     @property
     def rate(self) -> float:
         """Acknowledged commands a second, or cycles where there are none."""
-        return (self.numbers["acknowledged"] or self.numbers["cycles"]) / max(self.seconds, 0.001)
+        return (self.numbers["acknowledged"] or self.numbers["cycles"]) / max(self.elapsed, 0.001)
 
     @property
     def repeat(self) -> str:
@@ -121,4 +119,3 @@ class Progress:
         # Some parts tell how many, and what to the other output.
         self.found = told["found"] if isinstance(told.get("found"), list) else self.found
         self.kept = told.get("kept", self.kept)
-        self.seconds = time.monotonic() - self.began

@@ -28,14 +28,18 @@ def table(parts: Sequence[Progress], title: str) -> Table:
         made.add_row(
             each.part.name,
             f"{each.state} {each.doing}" if each.state == "running" else each.state,
-            numbers["cycles"] + (f" of {each.asked}" if each.asked else ""),
+            _of(each.numbers["cycles"], each.size.cycles),
             *(numbers[name] for name in WORDS[1:]),
-            f"{each.seconds:.0f}",
+            _of(each.elapsed, each.size.seconds),
             f"{each.rate:,.0f}/s",
             each.newest,
             style=style,
         )
     return made
+
+
+def _of(there: float, asked: float | None) -> str:
+    return f"{there:,.0f}" + ("" if asked is None else f" of {asked:,.0f}")
 
 
 def violation(parts: Sequence[Progress]) -> str:
@@ -84,4 +88,4 @@ def line(each: Progress) -> str:
     numbers = ", ".join(f"{each.numbers[name]:,} {name}" for name in WORDS)
     last = f"; newest fault: {each.newest}" if each.newest else ""
     last += f"; found: {each.found[-1][:NEWEST]}" if each.found else ""
-    return f"{each.part.name} {each.state}: {numbers}, {each.seconds:.0f} s, {each.rate:,.0f}/s{last}"
+    return f"{each.part.name} {each.state}: {numbers}, {each.elapsed:.0f} s, {each.rate:,.0f}/s{last}"
