@@ -26,6 +26,8 @@ from tests.torture.progress import Progress
 from tests.torture.screen import Screen, table
 
 REFRESH_S = 0.25
+# The exit code when it was interrupted and nothing was found.
+ENDED_EARLY = 130
 # Columns of a page that is no terminal.
 WIDE = 120
 
@@ -66,7 +68,7 @@ def size_of(part: Part, given: argparse.Namespace) -> Size:
 
 
 def main() -> int:
-    """1 when anything was lost, doubled or wrong, else 0."""
+    """1 when anything was lost, doubled or wrong, 130 when it was interrupted, else 0."""
     given = options()
     seed = random.randrange(1 << 32) if given.seed is None else given.seed
     console = Console()
@@ -99,7 +101,9 @@ def main() -> int:
         console.print(Text(f"written: {file}"))
     if not any(folder.iterdir()):
         folder.rmdir()
-    return 1 if any(each.state == "failed" for each in parts) else 0
+    if any(each.state == "failed" for each in parts):
+        return 1
+    return ENDED_EARLY if ended.is_set() else 0
 
 
 def _run(each: Progress, folder: Path, ended: threading.Event) -> None:

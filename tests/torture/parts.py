@@ -67,8 +67,15 @@ def _kills(scenario: str) -> Words:
     return lambda size, seed, folder: [scenario, "--folder", str(folder), *_options(size, seed, **numbers)]
 
 
-def _cycles(size: Size, seed: int, folder: Path) -> list[str]:
-    return _options(size, seed, cycles="cycles")
+def _cycles(a_second: float) -> Words:
+    """A part that knows no seconds: they are as many cycles as it makes in them on two cores."""
+
+    def words(size: Size, seed: int, folder: Path) -> list[str]:
+        by_time = None if size.seconds is None else max(1, round(size.seconds * a_second))
+        given = [cycles for cycles in (size.cycles, by_time) if cycles is not None]
+        return _options(Size(min(given, default=None)), seed, cycles="cycles")
+
+    return words
 
 
 def _seconds(size: Size, seed: int, folder: Path) -> list[str]:
@@ -99,9 +106,9 @@ PARTS: Sequence[Part] = (
         "R1-power",
         "and power losses",
         "tests.power_loss",
-        Size(cycles=2_000),
         Size(cycles=10_000),
-        _cycles,
+        Size(cycles=10_000),
+        _cycles(45),
     ),
     Part(
         "R2",
@@ -117,7 +124,7 @@ PARTS: Sequence[Part] = (
         "tests.disk_faults",
         Size(cycles=500),
         Size(cycles=5_000),
-        _cycles,
+        _cycles(2.5),
     ),
     Part(
         "R4",

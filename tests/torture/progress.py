@@ -8,6 +8,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,9 @@ class Progress:
     seconds: float = 0.0
 
     process: subprocess.Popen[bytes] | None = None
+    stopped: bool = False
+    # What it wrote that was no JSON, for people.
+    lines: deque[bytes] = field(default_factory=lambda: deque(maxlen=500))
 
     @property
     def elapsed(self) -> float:
@@ -69,7 +73,7 @@ class Progress:
             with process:
                 last = self._follow(process, ended)
                 if ended.is_set():
-                    process.terminate()
+                    self.stop()
             code = process.returncode
             errors.seek(0)
             said = errors.read()
@@ -80,20 +84,21 @@ class Progress:
             self.found.append(
                 f"wrong: it ended with {code} and no result: {said[-2000:].decode(errors='replace')}"
             )
-        elif code and not failures:
+        elif code and not failures and not ended.is_set():
             self.numbers["wrong"] += 1
             self.found.append(f"wrong: it ended with {code}: {said[-2000:].decode(errors='replace')}")
         bad = any(self.numbers[name] for name in ("lost", "doubled", "wrong"))
         self.state = "failed" if bad else "ended early" if ended.is_set() else "done"
         if bad:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / f"{self.part.name}.err").write_bytes(said)
+            (folder / f"{self.part.name}.out").write_bytes(b"".join(self.lines) + said)
             (folder / f"{self.part.name}.found").write_text("\n".join(self.found) + "\n")
             self.kept = self.kept or str(folder)
 
     def stop(self) -> None:
         """Ask its process to end."""
-        if self.process is not None and self.process.poll() is None:
+        if self.process is not None and not self.stopped:
+            self.stopped = True
             self.process.terminate()
 
     def _follow(self, process: subprocess.Popen[bytes], ended: threading.Event) -> bool:
@@ -107,6 +112,7 @@ class Progress:
                 told = json.loads(line)
                 self._take(told)
             except (ValueError, TypeError, KeyError, AttributeError):
+                self.lines.append(line)
                 result = False
                 continue
             result = "doing" not in told

@@ -34,8 +34,8 @@ def main() -> int:
         parser.add_argument(f"--{name}", type=int, default=None)
     parser.add_argument("--seconds", type=float, default=None)
     given = parser.parse_args()
-    # Ended from outside, it still ends what it has started.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGINT, _end)
     goal = Goal(given.cycles, given.seconds, given.acknowledged, given.events)
     done = Tally(given.scenario, given.seed)
     seed = given.seed
@@ -45,7 +45,12 @@ def main() -> int:
         def tell(tally: Tally, doing: str, before: Tally = done) -> None:
             print(json.dumps({**before.add(tally).row(), "doing": doing}), flush=True)
 
-        life = Campaign(SCENARIOS[given.scenario], folder, seed, tell).run(_of_life(goal.after(done)), given.every)
+        try:
+            campaign = Campaign(SCENARIOS[given.scenario], folder, seed, tell)
+            life = campaign.run(_of_life(goal.after(done)), given.every)
+        except SystemExit:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         done = done.add(life)
         if life.found:
             print(json.dumps({**done.row(), "kept": str(folder)}))
@@ -56,6 +61,13 @@ def main() -> int:
             print(json.dumps({**done.row(), "seed": given.seed}))
             return 0
         seed += 1
+
+
+def _end(*_: object) -> None:
+    """Ended from outside, it still ends what it has started, and is not disturbed in that."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(1)
 
 
 def _of_life(left: Goal) -> Goal:
