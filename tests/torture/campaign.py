@@ -136,7 +136,10 @@ class Campaign:
         # Two storages share a base run group, and so the numbers of its runs.
         group = f"g{number // 2}"
         chance = random.Random(self.chance.random())
-        return Site(f"s{number}", group, f"home/{group}", chance, self.scenario.mix, written=self.look.written)
+        # The acquisitions of some end by themselves, a while after their first mark.
+        patience_s = 1.5 if number % 3 == 2 else None
+        place = (f"s{number}", group, f"home/{group}")
+        return Site(*place, chance, self.scenario.mix, written=self.look.written, finish_timeout_s=patience_s)
 
     def _hire(self) -> None:
         for site in self.sites:

@@ -43,6 +43,7 @@ class Site:
     ended: list[dict[str, Any]] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
     written: dict[str, str] = field(default_factory=dict)
+    finish_timeout_s: float | None = None
 
     def ask(self, cmd: str, **args: Any) -> Asked:
         """A keyed command on this storage."""
@@ -120,7 +121,8 @@ def producer(site: Site, name: str) -> Life:
 
 
 def _open(site: Site) -> Life:
-    several = [site.ask("init_storage", brg_name=site.brg_name, brg_path=site.brg_path)]
+    patience = {} if site.finish_timeout_s is None else {"finish_timeout_s": site.finish_timeout_s}
+    several = [site.ask("init_storage", brg_name=site.brg_name, brg_path=site.brg_path, **patience)]
     several.append(site.ask("config_storage"))
     several += [site.ask("register_producer_storage", producer=name) for name in PRODUCERS]
     if site.chance.random() < 0.3:

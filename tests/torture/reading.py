@@ -31,7 +31,7 @@ def follow(wire: Wire, fold: Fold) -> None:
 
 
 def pending(wire: Wire) -> list[str]:
-    """What is still at work: seals and conversions that are not done."""
+    """What is still at work: seals and conversions, and acquisitions that are to end by themselves."""
     left = [
         f"{state} {each['conversion_id']} {each}"
         for state in ("queued", "running")
@@ -41,6 +41,13 @@ def pending(wire: Wire) -> list[str]:
     for state in ("finished", "aborted"):
         for page in wire.pages("list_acqs", "acqs", state=state, limit=1000):
             left += [f"not sealed: {acq}" for acq in page if not acq["sealed"]]
+    impatient = {
+        storage["storage_id"]
+        for storage in wire.call("list_storages")["storages"]
+        if storage["finish_timeout_s"] is not None
+    }
+    for page in wire.pages("list_acqs", "acqs", state="open", limit=1000):
+        left += [f"has a mark: {acq}" for acq in page if acq["finished"] and acq["storage_id"] in impatient]
     return left
 
 
