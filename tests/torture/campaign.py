@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
 import signal
 import subprocess
@@ -38,6 +39,7 @@ class Scenario:
 
     proxied   the part of the clients whose messages are lost, doubled, delayed and cut on the way
     audience  whether there are subscribers
+    strikes   how likely a process of a conversion is killed, in a cycle
     staff     producers that are programs of their own, with the client library
     """
 
@@ -47,6 +49,7 @@ class Scenario:
     storages: int = 6
     proxied: float = 0.0
     audience: bool = False
+    strikes: float = 0.0
     staff: int = 0
 
 
@@ -55,7 +58,12 @@ SCENARIOS = {
     "R2": Scenario("R2", "a key takes effect once", Mix(convert=0.1, params=10), proxied=0.7),
     "R4": Scenario("R4", "every event, once, in order", Mix(convert=0.1), audience=True),
     "R5": Scenario(
-        "R5", "conversions", Mix(tuple(SCRIPTS), 0.9, reopen=0.3, meddle=0.5, params=4), storages=4, proxied=0.2
+        "R5",
+        "conversions",
+        Mix(tuple(SCRIPTS), 0.9, reopen=0.3, meddle=0.5, params=4),
+        storages=4,
+        proxied=0.2,
+        strikes=0.5,
     ),
 }
 
@@ -71,6 +79,7 @@ class Campaign:
         self.chance = random.Random(f"{scenario.promise} {seed}")
         # Apart from the clients', so that the same seed kills in the same way however fast they are.
         self.faults = random.Random(f"faults {scenario.promise} {seed}")
+        self.strikes = random.Random(f"strikes {scenario.promise} {seed}")
         tallies = folder / "tally"
         tallies.mkdir(parents=True)
         conversion = {
@@ -165,6 +174,7 @@ class Campaign:
         if self.audience is not None:
             self.audience.disturb()
         self.staff.disturb()
+        self._strike()
         self._kill(self._moment())
         while self.faults.random() < 0.15:
             self.service.launch()
@@ -172,6 +182,16 @@ class Campaign:
             self._kill("while it started")
         self.service.launch()
         self._wait_until_ready()
+
+    def _strike(self) -> None:
+        """`kill -9` to something below a conversion, and on with the load for a moment."""
+        if self.strikes.random() >= self.scenario.strikes or not (pids := self.look.at_work()):
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.strikes.choice(pids), signal.SIGKILL)
+        self.tally.faults += 1
+        self.tally.newest = "kill -9 of a script"
+        self.crew.pump(self.strikes.random() * 0.3)
 
     def _moment(self) -> str:
         """Return when the service is to be killed: now, or at its next event."""

@@ -54,9 +54,13 @@ class Look:
         for one in orders:
             found += verdicts.order(one, unsure, fold)
         found += verdicts.conversions(fold, self.tallies)
-        if survivors := _alive_with(f"TALLY={self.tallies}"):
+        if survivors := self.at_work():
             found.append(f"wrong: nothing is at work, and processes of conversions live: {survivors}")
         return found + self._log()
+
+    def at_work(self) -> list[int]:
+        """The processes that live below conversions."""
+        return sorted(_alive_with(f"TALLY={self.tallies}"))
 
     def read_anew(self) -> list[str]:
         """The journal read from its begin is the one that was read bit by bit."""
