@@ -20,8 +20,8 @@ from .specs import Argument, CommandSpec
 MAX_ID = 128
 MAX_KEY = 64
 MAX_SUMMARY = 32
-# msgpack sets room aside as an array's header asks, before it sees an item, and gives up 1,024 arrays deep: without
-# a limit of our own, 64 kB of nested headers cost 67 MB, and with this one less than 4 MB.
+# msgpack sets room aside as an array's header asks, before it sees an item, and gives up 1,024 arrays deep: 64 kB
+# of nested headers cost 67 MB without a limit of our own, and less than 4 MB with this one.
 _MAX_ARRAY = 400
 
 _encode = msgspec.msgpack.Encoder().encode
