@@ -22,7 +22,7 @@ check: .venv/.installed
 bench: .venv/.installed
 	$(BIN)/python -m bench
 
-# The long tier: the service is killed over and over under load. Minutes; see python -m tests.torture --help.
+# The long tier, about an hour: kills under load, hostile disks and bytes, planted bugs. See docs/reliability.md.
 torture: .venv/.installed
 	$(BIN)/python -m tests.torture
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +11,9 @@ import msgspec
 import pytest
 
 from storage_service.doors.folders import FolderMount, runnable_script
-from storage_service.rules.work import RUN_MARKER, TRASH, Done, Fault, MakeFolder, WriteMarker
-from tests.support.place import MP, RUN, Place, make_acq, make_run, put, refused, write_acq
+from storage_service.rules.work import TRASH, Done, Fault
+from tests.support.place import MP, Place, make_acq, make_run, put, refused, write_acq
+from tests.symlinks import LEVELS, Flips
 
 
 @pytest.fixture
@@ -69,57 +68,16 @@ def test_a_trash_that_is_a_link_is_not_followed(place: Place) -> None:
     assert list(place.outside.iterdir()) == []
 
 
-def swapper(one: Path, other: Path) -> Callable[[], None]:
-    """Exchanges two names in one step, so that both are always there."""
-    renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
-    first, second = os.fsencode(one), os.fsencode(other)
-
-    def swap() -> None:
-        if renameat2(-100, first, -100, second, 2) != 0:
-            raise OSError(ctypes.get_errno(), "no exchange")
-
-    return swap
-
-
-def order_below_a_swapped_folder(place: Place, level: str, number: int) -> MakeFolder | WriteMarker:
-    path, id_ = f"beam/run_1/n{number}", f"{RUN}/n{number}"
-    if level == TRASH:
-        put(place.root / path / "data.raw", "old")
-        return make_acq(path, id_, set_aside=f"old{number}")
-    if number % 3 == 0:
-        return make_run()
-    if number % 3 == 1:
-        return WriteMarker(MP, ("beam", "run_1"), RUN_MARKER, make_run().marker, RUN, "u1", sync_data=False)
-    return make_acq(path, id_)
-
-
-@pytest.mark.parametrize("level", ["beam", "beam/run_1", TRASH])
-def test_nothing_leaves_the_mount_while_a_folder_and_a_link_change_places(place: Place, level: str) -> None:
-    swapped, stash = place.root / level, place.root / "stash"
-    swapped.mkdir(parents=True)
-    (place.outside / "run_1").mkdir()
-    stash.symlink_to(place.outside)
-    swap, over = swapper(swapped, stash), threading.Event()
-    seen: set[str] = set()
-
-    def flip() -> None:
-        while not over.is_set():
-            swap()
-
-    thread = threading.Thread(target=flip)
-    thread.start()
-    try:
-        deadline, number = time.monotonic() + 60, 0
+@pytest.mark.parametrize("level", LEVELS)
+def test_nothing_leaves_the_mount_while_a_folder_and_a_link_change_places(tmp_path: Path, level: str) -> None:
+    flips = Flips(tmp_path, level)
+    with flips.flipping():
+        deadline = time.monotonic() + 60
         # 300 orders, and as many more as it takes to have met both the folder and the link.
-        while number < 300 or (not {"done", "invalid_name"} <= seen and time.monotonic() < deadline):
-            result = place.mount.carry_out(order_below_a_swapped_folder(place, level, number))
-            seen.add("done" if isinstance(result, Done) else getattr(result, "code", "taken"))
-            number += 1
-    finally:
-        over.set()
-        thread.join()
-    assert {"done", "invalid_name"} <= seen <= {"done", "invalid_name", "unavailable"}
-    assert [str(path.relative_to(place.outside)) for path in place.outside.rglob("*")] == ["run_1"]
+        while flips.seen.total() < 300 or (not flips.met_both and time.monotonic() < deadline):
+            flips.order()
+    assert flips.met_both
+    assert flips.wrong() == []
 
 
 # The log beside the data ----------------------------------------------------------------------------------------

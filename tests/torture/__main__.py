@@ -1,73 +1,126 @@
-"""Torture the service: `python -m tests.torture --cycles 200 --seed 7 --promise R1,R5 --json result.json`."""
+"""The long tier, about an hour with `python -m tests.torture`, or some of it: `... R1 R5 --seconds 60`.
+
+Every part is a process of its own. With --cycles or --seconds each of the chosen parts that knows them does so
+much; --long has the sizes of docs/reliability.md, however long that takes. What has found something leaves its
+folder.
+"""
 
 from __future__ import annotations
 
 import argparse
-import json
 import random
+import signal
 import sys
 import tempfile
-from dataclasses import asdict
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from rich.console import Console, Group
-from rich.live import Live
-from rich.table import Table
+from rich.console import Console
 from rich.text import Text
 
-from tests.torture.campaign import SCENARIOS, Campaign, Tally
+from tests.torture import report
+from tests.torture.parts import PARTS, Part, Size, chosen
+from tests.torture.progress import Progress
+from tests.torture.screen import Screen, table
+
+REFRESH_S = 0.25
+# The exit code when it was interrupted and nothing was found.
+ENDED_EARLY = 130
+# Columns of a page that is no terminal.
+WIDE = 120
+
+
+def options() -> argparse.Namespace:
+    """The command line."""
+    described, _, more = (__doc__ or "").partition("\n\n")
+    parser = argparse.ArgumentParser(prog="python -m tests.torture", description=described, epilog=more)
+    known = ", ".join(part.name for part in PARTS)
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"a promise or a part: {known}; all when left out"
+    )
+    parser.add_argument("--cycles", type=int, help="kills, power losses, faults or frames, for each part")
+    parser.add_argument("--seconds", type=float, help="at most, for each part")
+    parser.add_argument("--long", action="store_true", help="the sizes of the promises: hours")
+    parser.add_argument("--seed", type=int, help="of everything random; drawn when left out")
+    parser.add_argument("--jobs", type=int, default=1, help="parts at once; more than there are cores show less")
+    parser.add_argument("--keep", type=Path, help="the folder for what has failed; a fresh one when left out")
+    parser.add_argument(
+        "--report", type=Path, action="append", default=[], help="write the summary: .json, or Markdown"
+    )
+    parser.add_argument("--plain", action="store_true", help="lines instead of the live table")
+    given = parser.parse_args()
+    try:
+        given.parts = chosen(given.names)
+    except ValueError as error:
+        parser.error(str(error))
+    if given.cycles is not None and given.cycles < 1:
+        parser.error("--cycles begins with 1")
+    return given
+
+
+def size_of(part: Part, given: argparse.Namespace) -> Size:
+    """How much of a part is asked for."""
+    if given.cycles is None and given.seconds is None:
+        return part.long if given.long else part.hour
+    return Size(given.cycles, given.seconds)
 
 
 def main() -> int:
-    """1 when anything is lost, doubled or wrong, else 0."""
-    parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
-    parser.add_argument("--cycles", type=int, default=100, help="kills of the service for each promise")
-    parser.add_argument("--seed", type=int, default=None, help="of everything random; drawn when left out")
-    parser.add_argument("--promise", default=",".join(SCENARIOS), help="which, with commas between them")
-    parser.add_argument("--every", type=int, default=20, help="cycles between two looks at everything")
-    parser.add_argument("--json", type=Path, default=None, help="a file for the result")
-    parser.add_argument("--keep", type=Path, default=None, help="a folder for all that is made, not there yet")
-    given = parser.parse_args()
+    """1 when anything was lost, doubled or wrong, 130 when it was interrupted, else 0."""
+    given = options()
     seed = random.randrange(1 << 32) if given.seed is None else given.seed
-    promises = given.promise.split(",")
-    if unknown := set(promises) - SCENARIOS.keys():
-        parser.error(f"there is nothing for {', '.join(sorted(unknown))}; there is for {', '.join(SCENARIOS)}")
     console = Console()
-    tallies: list[Tally] = []
-    with tempfile.TemporaryDirectory(prefix="torture-") as place:
-        folder = Path(place) if given.keep is None else given.keep
-        with Live(console=console, refresh_per_second=4) as live:
+    if not console.is_terminal:
+        console.width = max(console.width, WIDE)
+    console.print(Text(f"seed {seed}"))
+    parts = [Progress(part, size_of(part, given), seed) for part in given.parts]
+    folder = given.keep or Path(tempfile.mkdtemp(prefix="torture-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    ended = threading.Event()
+    signal.signal(signal.SIGINT, lambda *_: ended.set())
+    signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    with ThreadPoolExecutor(max(1, given.jobs)) as pool, Screen(console, parts, plain=given.plain) as screen:
+        running = [pool.submit(_run, each, folder, ended) for each in parts]
+        while not all(each.done() for each in running):
+            screen.refresh()
+            if ended.is_set():
+                for part in parts:
+                    part.stop()
+            time.sleep(REFRESH_S)
+        screen.refresh()
+    for done in running:
+        done.result()
+    console.print(table(parts, "torture"))
+    _tell(console, parts)
+    told = report.conditions(seed, folder, time.monotonic() - began)
+    for file in given.report:
+        report.write(file, parts, told)
+        console.print(Text(f"written: {file}"))
+    if not any(folder.iterdir()):
+        folder.rmdir()
+    if any(each.state == "failed" for each in parts):
+        return 1
+    return ENDED_EARLY if ended.is_set() else 0
 
-            def tell(tally: Tally, what: str) -> None:
-                doing = Text(f"{tally.promise} {SCENARIOS[tally.promise].title}, seed {seed}: {what}")
-                live.update(Group(summary([*tallies, tally] if tally not in tallies else tallies), doing))
 
-            for promise in promises:
-                campaign = Campaign(SCENARIOS[promise], folder / promise, seed, tell)
-                tally = campaign.run(given.cycles, given.every)
-                tallies.append(tally)
-                live.update(summary(tallies))
-    if given.json is not None:
-        given.json.write_text(json.dumps([asdict(tally) for tally in tallies], indent=2))
-    bad = [tally for tally in tallies if tally.found]
-    for tally in bad:
-        command = f"python -m tests.torture --promise {tally.promise} --seed {seed} --cycles {tally.cycles}"
-        console.print(f"[red]{tally.promise} failed[/]: {command}", highlight=False)
-        for each in tally.found[:10]:
-            console.print(Text(f"  {each}"))
-    return 1 if bad else 0
+def _run(each: Progress, folder: Path, ended: threading.Event) -> None:
+    if not ended.is_set():
+        each.run(folder, ended)
 
 
-def summary(tallies: list[Tally]) -> Table:
-    """The table at the end, which also stands on the screen meanwhile."""
-    table = Table(title="torture")
-    for name in ("promise", "cycles", "faults", "acknowledged", "lost", "doubled", "wrong", "seconds"):
-        table.add_column(name, justify="left" if name == "promise" else "right")
-    for each in tallies:
-        failures = (each.count("lost"), each.count("doubled"), each.others)
-        numbers = (each.cycles, each.faults, each.acknowledged, *failures, f"{each.seconds:.0f}")
-        table.add_row(each.promise, *(str(number) for number in numbers), style="red" if each.found else "")
-    return table
+def _tell(console: Console, parts: list[Progress]) -> None:
+    """What was found, how to have it again, and what was not run."""
+    for each in parts:
+        if each.state == "failed":
+            console.print(Text(f"{each.part.name} FAILED; again: {each.repeat}; kept: {each.kept}", style="red"))
+            for one in each.found[:10]:
+                console.print(Text(f"  {one}"), soft_wrap=True)
+    skipped = [each.part.name for each in parts if each.state == "skipped"]
+    if skipped:
+        console.print(Text(f"skipped, {len(skipped)} of {len(parts)}, not in this checkout: {', '.join(skipped)}"))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,24 @@ def uuid7(chance: random.Random) -> str:
     return str(uuid.UUID(int=number | chance.getrandbits(62)))
 
 
+def next_id() -> int:
+    """An id that no command has."""
+    return next(_ids)
+
+
+def result_bytes(raw: bytes) -> bytes:
+    """The bytes of a reply's result: a repeat has the same ones, whatever its id."""
+    reader = msgpack.Unpacker()
+    reader.feed(raw)
+    for _ in range(reader.read_map_header()):
+        name = reader.unpack()
+        begin = reader.tell()
+        reader.skip()
+        if name == "result":
+            return raw[begin : reader.tell()]
+    raise ValueError(f"a reply without a result: {raw!r}")
+
+
 class Asked:
     """One command. Ticks count what the checker sent and received, over all connections.
 
@@ -66,21 +84,30 @@ class Asked:
         self.digest = 0
         self.code = ""
 
-    def frame(self) -> bytes:
-        """The command frame; every repeat has the same bytes."""
-        envelope = {"v": 1, "id": self.id, "cmd": self.cmd, "args": self.args}
+    @classmethod
+    def recorded(cls, id: int, cmd: str, args: dict[str, Any], at: int, line: int) -> Asked:
+        """One that a client library asked, which repeats and makes keys by itself; `at`: when, as a tick."""
+        asked = cls.__new__(cls)
+        asked.id, asked.cmd, asked.args, asked.key = id, cmd, args, "the client's"
+        asked.copies, asked.line, asked.first_sent = 2, line, at
+        asked.answered, asked.result, asked.digest, asked.code = 0, None, 0, ""
+        return asked
+
+    def frame(self, alias: int | None = None) -> bytes:
+        """The command frame; every repeat has the same bytes, but for the id where it is asked under another."""
+        envelope = {"v": 1, "id": alias or self.id, "cmd": self.cmd, "args": self.args}
         packed: bytes = msgpack.packb(envelope if self.key is None else envelope | {"key": self.key})
         return packed
 
-    def take(self, reply: dict[str, Any], tick: int) -> str | None:
-        """Remember a reply; a sentence when it contradicts an earlier one."""
+    def take(self, reply: dict[str, Any], raw: bytes, tick: int) -> str | None:
+        """Remember a reply; a sentence when it contradicts an earlier one. `raw`: its frame, as it came."""
         if not reply["ok"]:
             error = reply["error"]
             if self.answered:
                 return f"{self} was answered with ok and then refused: {error}"
             self.code = error["code"]
             return None if self.code in RIGHTFUL else f"{self} was refused: {error}"
-        digest = crc32(msgpack.packb(reply["result"]))
+        digest = crc32(result_bytes(raw))
         if self.answered:
             if self.key is not None and digest != self.digest:
                 return f"{self} got another reply: first {self.result}, then {reply['result']}"

@@ -12,13 +12,23 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-# Name, topic, seconds for each event, high-water mark.
+import msgpack
+
+from tests.support.service import Service, eventually
+from tests.torture.fold import NOBODYS
+from tests.torture.trap import Trap
+
+# Name, topic, seconds for each tenth event, high-water mark.
 KINDS = (
     ("fast", "", 0.0, 100_000),
     ("narrow", "", 0.0, 5),
     ("slow", "", 0.001, 50),
     ("topic", "acquisition.param_set/s0/", 0.0, 20),
 )
+
+# More events than the service keeps for a subscriber, and how many commands a message holds.
+OVERRUN = 60_000
+AT_ONCE = 1000
 
 
 @dataclass
@@ -47,6 +57,7 @@ class Audience:
         self.chance = chance
         self.here: list[Subscriber] = []
         self.stops = 0
+        self.trap = Trap(events)
         folder.mkdir()
 
     def open(self) -> None:
@@ -82,6 +93,26 @@ class Audience:
         if len(self.here) < 7 and self.chance.random() < 0.05:
             self._come(f"late{len(self.here)}", "", 0.0, 1000)
 
+    def overrun(self, service: Service) -> None:
+        """Stop some, and tell more than the service keeps for any of them, then let them go on."""
+        storage = {"storage_id": "s0"}
+        stopped = [one for one in self.here if one.name in ("narrow", "topic", "client")]
+        for one in stopped:
+            one.process.send_signal(signal.SIGSTOP)
+            self.stops += 1
+        with service.connect(patience_s=60) as wire:
+            wire.call("init_storage", **storage, brg_name="g0", brg_path="home/g0")
+            wire.call("config_storage", **storage)
+            wire.call("new_run_storage", **storage, run_name="overrun")
+            acq = wire.call("new_acq_storage", **storage, run_name="overrun", acq_name="a", producers_count=0)
+            where = {**storage, "acq_id": acq["acq_id"], "param": "overrun", "value": NOBODYS}
+            frame = msgpack.packb({"id": 1, "cmd": "set_param_acq_storage", "args": where})
+            for _ in range(OVERRUN // AT_ONCE):
+                assert all(reply["ok"] for reply in wire.exchange(*[frame] * AT_ONCE))
+            wire.call("close_acq_storage", **storage, acq_id=acq["acq_id"])
+        for one in stopped:
+            one.process.send_signal(signal.SIGCONT)
+
     def judge(self, rows: list[tuple[int, str]], patience_s: float) -> list[str]:
         """Let everybody come to the end of the journal; what they lack, have twice or in another order."""
         wrong = []
@@ -99,6 +130,38 @@ class Audience:
             wrong += self._compare(one, rows)
         errors = (self.folder / "errors").read_text()
         return wrong + ([f"wrong: {errors[-1000:]}"] if errors else [])
+
+    def with_another_store(self, service: Service, patience_s: float) -> list[str]:
+        """The service comes back with another store: who stayed, and who returns later, is told so and not left
+        to wait. Used at the very end; the service keeps the other store.
+        """
+        with service.connect() as wire:
+            page = wire.call("replay_events", limit=1)
+        cursor = f"{page['journal_id']}:{page['last_seq']}"
+        module = "tests.torture.client_subscriber"
+        outs = [self.folder / "stayed.seen", self.folder / "returned.seen"]
+        processes = [self._process(module, self.commands, str(outs[0]), cursor)]
+        wrong = []
+        try:
+            eventually(outs[0].exists, patience_s)
+            service.kill()
+            service.state.rename(service.state.with_name("var.before"))
+            service.start()
+            processes.append(self._process(module, self.commands, str(outs[1]), cursor))
+            for out in outs:
+                ended = out.with_suffix(".ended")
+                eventually(lambda: ended.exists() and ended.read_text(), patience_s)  # noqa: B023  at once
+                if (code := ended.read_text()) != "journal_changed":
+                    wrong.append(f"wrong: {out.stem} met another store and was told {code}")
+                if out.read_text():
+                    wrong.append(f"wrong: {out.stem} was given events of another store: {out.read_text()[:200]}")
+        except AssertionError as error:
+            wrong.append(f"lost: a subscriber is not told that the store is another one: {error}")
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
+        return wrong
 
     def _compare(self, one: Subscriber, rows: list[tuple[int, str]]) -> list[str]:
         seen = one.seen()
@@ -118,6 +181,7 @@ class Audience:
 
     def close(self) -> None:
         """End those that are left."""
+        self.trap.close()
         for one in self.here:
             if one.process.poll() is None:
                 one.process.kill()

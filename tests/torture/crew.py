@@ -10,7 +10,7 @@ from typing import Any
 import zmq
 
 from tests.support.wire import read_reply
-from tests.torture.asked import Asked
+from tests.torture.asked import Asked, next_id
 
 # What a life asks in one go, or seconds to wait; it is given the commands back when all of them are settled.
 Life = Generator["list[Asked] | float", "list[Asked]", None]
@@ -52,6 +52,7 @@ class Crew:
         self._poller = zmq.Poller()
         self._of_socket: dict[zmq.Socket[bytes], Client] = {}
         self._lines = 0
+        self._aliases: dict[int, int] = {}
 
     def hire(self, life: Life, endpoint: str, *, proxied: bool = False) -> None:
         """Give a life a client of its own."""
@@ -81,6 +82,11 @@ class Crew:
             for socket, _ in self._poller.poll(10):
                 self._hear(socket)
 
+    def ask_on(self) -> None:
+        """Let everybody ask what they have to ask, and hear nobody."""
+        for client in self._clients:
+            self._go_on(client, time.monotonic())
+
     def settle(self, patience_s: float) -> bool:
         """Ask nothing new and wait until everything is answered; whether it was."""
         self.resting = True
@@ -96,7 +102,10 @@ class Crew:
                 client.due = 0.0
 
     def repeat_answered(self, count: int) -> None:
-        """Ask again, over a connection of their own, what was answered already; used while resting."""
+        """Ask again, over a connection of their own, what was answered already; used while resting.
+
+        Some of them are asked under another id, as by a client that has only kept the key.
+        """
         answered = [asked for asked in self._recent() if asked.answered]
         if not answered or not self._clients:
             return
@@ -106,7 +115,12 @@ class Crew:
         for asked in chosen:
             client.waiting[asked.id] = asked
             self._of_id[asked.id] = client
-        self._send(client, chosen)
+        others = [asked for asked in chosen if self.chance.random() < 0.3]
+        self._send(client, [asked for asked in chosen if asked not in others])
+        for asked in others:
+            self._aliases[alias := next_id()] = asked.id
+            asked.copies += 1
+            self._post(client, [asked.frame(alias)])
         self.repeated += len(chosen)
 
     def _recent(self) -> list[Asked]:
@@ -191,19 +205,20 @@ class Crew:
             except zmq.Again:
                 return
             for frame in frames:
-                self._take(read_reply(frame))
+                self._take(read_reply(frame), frame)
 
-    def _take(self, reply: dict[str, Any]) -> None:
+    def _take(self, reply: dict[str, Any], frame: bytes) -> None:
         self.tick += 1
-        client = self._of_id.get(reply["id"])
+        id = self._aliases.get(reply["id"], reply["id"])
+        client = self._of_id.get(id)
         if client is None:
             self.found.append(f"a reply to nobody: {reply}")
             return
-        asked = self.book.get(reply["id"]) or client.waiting.get(reply["id"])
+        asked = self.book.get(id) or client.waiting.get(id)
         if asked is None:
             return  # a second reply to a query
         new = not asked.answered
-        if (wrong := asked.take(reply, self.tick)) is not None:
+        if (wrong := asked.take(reply, frame, self.tick)) is not None:
             self.found.append(wrong)
         if new and asked.answered and asked.key is not None:
             self.acknowledged += 1

@@ -9,6 +9,8 @@ from zlib import crc32
 import msgpack
 
 Map = dict[str, Any]
+# The value of a parameter that is set without a key, by nobody who looks whether it happened.
+NOBODYS = -1
 Segment = tuple[str, int]  # uid of an acquisition and its segment
 
 
@@ -17,6 +19,8 @@ class Fold:
 
     told     per command of the checker, by the id in its parameter's value or its mark's summary: the seqs
     rows     crc and topic of each event, by seq - 1
+    ended    how each segment that is over has ended: `finished` or `aborted`
+    owed     the segments that are to be converted
     """
 
     def __init__(self) -> None:
@@ -30,6 +34,8 @@ class Fold:
         self.run_uids: dict[str, int] = {}
         self.run_names: dict[str, str] = {}
         self.started: dict[Segment, int] = {}
+        self.ended: dict[Segment, str] = {}
+        self.owed: set[Segment] = set()
         self.counts: dict[str, Counter[Any]] = defaultdict(Counter)
         self.wrong: list[str] = []
         self._tails: dict[str, int] = {}
@@ -119,7 +125,8 @@ class Fold:
 
     def _by(self, ids: Any, seq: int) -> None:
         for each in ids:
-            self.told[each].append(seq)
+            if each != NOBODYS:
+                self.told[each].append(seq)
 
     # Acquisitions
 
@@ -177,6 +184,12 @@ class Fold:
         if differing := [name for name in same if was[name] != data[name]]:
             self.wrong.append(f"the end tells others of {differing}: {event}; before {was}")
         self.acqs[subject] = data
+        which = (data["uid"], data["segment"])
+        self.ended[which] = event["type"].split(".")[1]
+        if self.ended[which] != data["state"]:
+            self.wrong.append(f"another state than it tells: {event}")
+        if self.ended[which] == "finished" and data["convert_script"] is not None:
+            self.owed.add(which)
         storage = self.storages[event["storage_id"]]
         storage["open_acqs"] = [each for each in storage["open_acqs"] if each != subject]
 
@@ -216,6 +229,8 @@ class Fold:
             self.wrong.append(f"an attempt that was not told: {event}; before {before}")
         if kind in ("succeeded", "failed") and (before is None or before["state"] not in ("running", "queued")):
             self.wrong.append(f"doubled: ended without having begun: {event}; before {before}")
+        if kind == "succeeded":
+            self._once("accepted result", (id_, data["attempt"]), event)
         if kind == "succeeded" and before is not None and before["state"] != "running":
             self.wrong.append(f"doubled: succeeded while {before['state']}: {event}")
         self.conversions[id_] = data

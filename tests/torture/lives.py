@@ -31,7 +31,8 @@ class Mix:
 
 @dataclass
 class Site:
-    """What the clients of one storage share. `written`: files of data that a client put beside an acquisition."""
+    """What the clients of one storage share. `written`: the name of each file of data that a client put beside
+    an acquisition, and what it holds."""
 
     storage_id: str
     brg_name: str
@@ -41,7 +42,8 @@ class Site:
     open: dict[str, dict[str, Any]] = field(default_factory=dict)
     ended: list[dict[str, Any]] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
-    written: set[str] = field(default_factory=set)
+    written: dict[str, str] = field(default_factory=dict)
+    finish_timeout_s: float | None = None
 
     def ask(self, cmd: str, **args: Any) -> Asked:
         """A keyed command on this storage."""
@@ -119,7 +121,8 @@ def producer(site: Site, name: str) -> Life:
 
 
 def _open(site: Site) -> Life:
-    several = [site.ask("init_storage", brg_name=site.brg_name, brg_path=site.brg_path)]
+    patience = {} if site.finish_timeout_s is None else {"finish_timeout_s": site.finish_timeout_s}
+    several = [site.ask("init_storage", brg_name=site.brg_name, brg_path=site.brg_path, **patience)]
     several.append(site.ask("config_storage"))
     several += [site.ask("register_producer_storage", producer=name) for name in PRODUCERS]
     if site.chance.random() < 0.3:
@@ -180,7 +183,7 @@ def _opened(site: Site, acq: dict[str, Any]) -> dict[str, Any]:
     # A repeat can tell of a folder that was set aside since.
     if folder.is_dir():
         (folder / name).write_text(acq["acq_id"])
-        site.written.add(name)
+        site.written[name] = acq["acq_id"]
     return acq
 
 

@@ -23,6 +23,8 @@ BODIES = {
     # Its first attempts last longer than a restart of the service: one that is left alive meets the next.
     "long.sh": "[ $CONVERSION_ATTEMPT -gt 2 ] || sleep 2",
     "long_and_deaf.sh": "trap '' TERM\n[ $CONVERSION_ATTEMPT -gt 1 ] || sleep 3",
+    # More than a log may hold.
+    "flood.sh": "yes 'so many words' | head -c 3000000",
     # They leave a process behind that holds the lock, one with the output, one in a session of its own.
     "leaver.sh": "sleep 300 &",
     "daemon.sh": "setsid sleep 300 > /dev/null 2>&1 &\nsleep 0.1",

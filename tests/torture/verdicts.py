@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.torture.asked import Asked
@@ -11,7 +12,7 @@ from tests.torture.fold import Fold
 PARAMS = {"set_param_acq_storage", "set_param_run_storage"}
 
 
-def effects(book: dict[int, Asked], proxied: set[int], fold: Fold) -> list[str]:
+def effects(book: Mapping[int, Asked], proxied: set[int], fold: Fold) -> list[str]:
     """Each acknowledged command has its effect, each command at most one."""
     wrong = []
     for asked in book.values():
@@ -47,7 +48,7 @@ def _times(asked: Asked, told: int, expected: int, proxied: set[int]) -> list[st
     return []
 
 
-def _numbers(book: dict[int, Asked], fold: Fold) -> list[str]:
+def _numbers(book: Mapping[int, Asked], fold: Fold) -> list[str]:
     """Each numbered run belongs to one command."""
     owners: dict[str, list[Asked]] = defaultdict(list)
     for asked in book.values():
@@ -60,7 +61,7 @@ def _numbers(book: dict[int, Asked], fold: Fold) -> list[str]:
     ]
 
 
-def _unnamed(book: dict[int, Asked], fold: Fold) -> list[str]:
+def _unnamed(book: Mapping[int, Asked], fold: Fold) -> list[str]:
     """Producers without a name are only counted: as many as commands were acknowledged."""
     least: Counter[str] = Counter()
     unsure: Counter[str] = Counter()  # refused, but a second copy may have come later
@@ -79,7 +80,23 @@ def _unnamed(book: dict[int, Asked], fold: Fold) -> list[str]:
     return wrong
 
 
-def order(book: dict[int, Asked], proxied: set[int], fold: Fold) -> list[str]:
+def ends(book: Mapping[int, Asked], fold: Fold) -> list[str]:
+    """What was acknowledged to be closed or aborted has ended so, and each finished segment has its conversion."""
+    wrong = []
+    ways = {"close_acq_storage": "finished", "abort_acq_storage": "aborted"}
+    for asked in book.values():
+        if asked.cmd in ways and asked.answered:
+            told = fold.ended.get((asked.result["uid"], asked.result["segment"]))
+            if told != ways[asked.cmd]:
+                wrong.append(f"lost: {asked} was acknowledged, the journal says it is {told}: {asked.result}")
+    if forgotten := fold.owed - fold.counts["conversion"].keys():
+        wrong.append(f"lost: finished, to be converted, and never queued: {sorted(forgotten)[:5]}")
+    if strange := fold.counts["conversion"].keys() - fold.owed:
+        wrong.append(f"wrong: conversions that nobody asked for: {sorted(strange)[:5]}")
+    return wrong
+
+
+def order(book: Mapping[int, Asked], proxied: set[int], fold: Fold) -> list[str]:
     """What was acknowledged before another was asked comes before it in the journal; so does, for one storage,
     what was sent before it on the same connection."""
     wrong = []
