@@ -1,9 +1,14 @@
-"""Queries: answered in a thread of their own, from what is durable; `get_status` also from the mount points."""
+"""Queries: answered in threads of their own, from what is durable; `get_status` also from the mount points.
+
+What reads one record has a thread apart from what reads a page, which may take long. Peers take turns, each in one
+thread of each kind at a time: who asks for a thousand pages waits for them itself.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -16,10 +21,24 @@ from storage_protocol.commands import Command
 from storage_protocol.errors import Refusal, unavailable
 
 from .desk.messages import Ticket
+from .desk.turns import Turns
 from .mounts import Mounts
 
 # How long `get_status` waits for mount points; one that does not answer is told as such.
 STATUS_WAIT_S = 2.0
+
+# Read a record each, in about no time: so many go to the thread in one hop, and come back after so long.
+QUICK = (
+    commands.GetStorage,
+    commands.GetRun,
+    commands.GetAcq,
+    commands.GetNode,
+    commands.GetConversion,
+)
+QUICK_BITE = 32
+# Threads: one for these, the others for pages.
+READERS = 3
+BITE_S = 0.01
 
 Answers = list[tuple[Ticket, bytes | Refusal]]
 
@@ -29,58 +48,133 @@ _log = structlog.get_logger("storage_service")
 class Reads(Protocol):
     """The read side of a store; used by one thread at a time."""
 
-    def read(self, command: Command) -> bytes | Refusal: ...
+    def read(self, command: Command, room: int) -> bytes | Refusal: ...
 
     def status(self) -> dict[str, Any]: ...
 
     def close(self) -> None: ...
 
 
-class Queries:
-    """`tell` is called in the loop with the answers. `progress`: of running conversions, 0 to 1 by id."""
+_Reading = tuple[Reads, ThreadPoolExecutor]
+_Bite = list[tuple[Ticket, Refusal | int]]
+"""Queries, each with the bytes that its result may have, or why it may have none."""
+
+
+class _Lane:
+    """Readers, each with its thread, for queries of one kind. `most`: queries that a thread takes at once."""
 
     def __init__(
         self,
-        reader: Reads,
-        mounts: Mounts,
-        status: Callable[[], dict[str, Any]],
+        readers: Sequence[Reads],
+        most: int,
+        refused: Callable[[Ticket], Refusal | None],
         tell: Callable[[Answers], None],
     ) -> None:
-        self._reader = reader
+        self._threads = [(reader, ThreadPoolExecutor(1, "reader")) for reader in readers]
+        self._free = list(self._threads)
+        self._most = most
+        self._refused = refused
+        self._tell = tell
+        self._closed = False
+        self.turns = Turns()
+
+    def add(self, ticket: Ticket) -> None:
+        self.turns.add(ticket)
+        self._pump()
+
+    def close(self) -> None:
+        self._closed = True
+        for reader, thread in self._threads:
+            thread.shutdown()
+            reader.close()
+
+    async def status(self) -> dict[str, Any]:
+        """Raises what the reader raises."""
+        reader, thread = self._threads[0]
+        return await asyncio.get_running_loop().run_in_executor(thread, reader.status)
+
+    def _pump(self) -> None:
+        """Give every free thread what it can take."""
+        loop = asyncio.get_running_loop()
+        while self._free and (bite := self.turns.bite(self._most)):
+            rooms = [(ticket, self._refused(ticket) or ticket.message.room) for ticket in bite]
+            free = self._free.pop()
+            free[1].submit(self._work, loop, free, rooms)
+
+    def _work(self, loop: asyncio.AbstractEventLoop, free: _Reading, bite: _Bite) -> None:
+        """In the reader's thread."""
+        loop.call_soon_threadsafe(self._done, free, bite, _read(free[0], bite))
+
+    def _done(self, free: _Reading, bite: _Bite, answers: Answers) -> None:
+        if self._closed:
+            return
+        taken = [ticket for ticket, _ in bite]
+        self._free.append(free)
+        self.turns.done(taken, taken[len(answers) :])
+        self._tell(answers)
+        self._pump()
+
+
+def _read(reader: Reads, bite: _Bite) -> Answers:
+    """In a reader's thread: the answers to the first of them, as far as it came in time."""
+    answers: Answers = []
+    until = time.monotonic() + BITE_S
+    for ticket, room in bite:
+        command = ticket.request.command
+        result: bytes | Refusal
+        try:
+            result = room if isinstance(room, Refusal) else reader.read(command, room)
+        except Exception as error:  # noqa: BLE001  one query's fault is told to who asked it
+            _log.error("query failed", cmd=command.CMD, exc_info=error)
+            result = unavailable("database", f"The database cannot be read: {error}.")
+        answers.append((ticket, result))
+        if time.monotonic() > until:
+            break
+    return answers
+
+
+class Queries:
+    """
+    readers   the first one for what reads one record, the others for everything else
+    status    what of `get_status` the service knows by itself
+    refused   why a query has no room for its reply, when it has none
+    tell      is called in the loop with the answers
+    progress  of running conversions, 0 to 1 by id
+    """
+
+    def __init__(
+        self,
+        readers: Sequence[Reads],
+        mounts: Mounts,
+        status: Callable[[], dict[str, Any]],
+        refused: Callable[[Ticket], Refusal | None],
+        tell: Callable[[Answers], None],
+    ) -> None:
+        self._quick = _Lane(readers[:1], QUICK_BITE, refused, self._answered)
+        self._pages = _Lane(readers[1:], 1, refused, self._answered)
         self._mounts = mounts
         self._status = status
         self._tell = tell
-        self._thread = ThreadPoolExecutor(1, "reader")
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._asking: list[Ticket] = []
+        self._task: asyncio.Task[None] | None = None
         self.progress: dict[str, float] = {}
 
+    def counts(self) -> dict[str, int]:
+        """What waits for a reader, for `get_status`."""
+        return {"queries_waiting": self._quick.turns.count + self._pages.turns.count}
+
     def answer(self, queries: list[tuple[Ticket, Command]]) -> None:
-        plain = []
         for ticket, command in queries:
             if isinstance(command, commands.GetStatus):
-                task = asyncio.get_running_loop().create_task(self._tell_status(ticket))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._asking.append(ticket)
+                if self._task is None:
+                    self._task = asyncio.get_running_loop().create_task(self._tell_status())
             else:
-                plain.append((ticket, command))
-        if plain:
-            self._thread.submit(self._read, plain, asyncio.get_running_loop())
+                (self._quick if isinstance(command, QUICK) else self._pages).add(ticket)
 
     def close(self) -> None:
-        self._thread.shutdown()
-        self._reader.close()
-
-    def _read(self, queries: list[tuple[Ticket, Command]], loop: asyncio.AbstractEventLoop) -> None:
-        """In the reader's thread: one hop for all that were asked in one turn."""
-        answers: Answers = []
-        for ticket, command in queries:
-            try:
-                result = self._reader.read(command)
-            except Exception as error:  # noqa: BLE001  one query's fault is told to who asked it
-                _log.error("query failed", cmd=command.CMD, exc_info=error)
-                result = unavailable("database", f"The database cannot be read: {error}.")
-            answers.append((ticket, result))
-        loop.call_soon_threadsafe(self._answered, answers)
+        self._quick.close()
+        self._pages.close()
 
     def _answered(self, answers: Answers) -> None:
         if self.progress:
@@ -98,14 +192,19 @@ class Queries:
                 each["progress"] = self.progress.get(each["conversion_id"])
         return encode_value(told)
 
-    async def _tell_status(self, ticket: Ticket) -> None:
+    async def _tell_status(self) -> None:
+        """Whoever asks while one status is gathered has the next one: there is never more than one under way."""
+        while self._asking:
+            asking, self._asking = self._asking, []
+            result = await self._gathered()
+            self._tell([(ticket, result) for ticket in asking])
+        self._task = None
+
+    async def _gathered(self) -> bytes | Refusal:
         mounts = await self._mounts.states(STATUS_WAIT_S)
-        loop = asyncio.get_running_loop()
         try:
-            stored = await loop.run_in_executor(self._thread, self._reader.status)
+            stored = await self._quick.status()
         except Exception as error:  # noqa: BLE001  as in `_read`
             _log.error("query failed", cmd="get_status", exc_info=error)
-            self._tell([(ticket, unavailable("database", f"The database cannot be read: {error}."))])
-            return
-        told = {**self._status(), **stored, "mounts": mounts}
-        self._tell([(ticket, encode_value(told))])
+            return unavailable("database", f"The database cannot be read: {error}.")
+        return encode_value({**self._status(), **stored, "mounts": mounts})

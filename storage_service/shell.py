@@ -15,7 +15,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from importlib.metadata import version
 from typing import Any
 from uuid import uuid4
 
@@ -23,24 +22,24 @@ import structlog
 import zmq
 from msgspec.structs import replace
 
-from storage_protocol import PROTOCOL_VERSION
 from storage_protocol.codec import encode_value
-from storage_protocol.commands import described
 from storage_protocol.errors import Refusal
 from storage_protocol.times import to_wire
 
 from .bus.endpoint import Endpoint
 from .bus.publisher import Publisher
 from .config import Config
+from .description import description
 from .desk.batch import Batch, Journal
 from .desk.desk import Desk, Now
 from .desk.keyring import Keyring
-from .desk.messages import Ticket, open_message
+from .desk.messages import Ticket
 from .desk.out import Out
 from .doors.conversion import Scripts, Settings, end_leftovers
 from .mounts import Mounts
 from .notify import notify
-from .queries import Queries
+from .queries import READERS, Queries
+from .reading import Reading
 from .rules import render
 from .rules.conversions import Policy
 from .rules.state import Acq, Conversion, Places
@@ -76,7 +75,7 @@ class Service:
         self._writer = SqliteWriter(config.database_path)
         snapshot = self._writer.snapshot()
         self._lookups = SqliteLookups(config.database_path)
-        reader = Reader(config.database_path, places, snapshot.journal_id)
+        readers = [Reader(config.database_path, places, snapshot.journal_id) for _ in range(READERS)]
         self._mounts = Mounts(config.mounts, config.conversion.scripts_dir)
         self._writer_thread = ThreadPoolExecutor(1, "writer")
         self._lookup_thread = ThreadPoolExecutor(1, "look-ups")
@@ -91,7 +90,8 @@ class Service:
         self._stopping = asyncio.Event()
         self._quiet = asyncio.Event()
         self._ended = False
-        self._queries = Queries(reader, self._mounts, self._status, self._answered)
+        refused = self._desk.overload.of_replies
+        self._queries = Queries(readers, self._mounts, self._status, refused, self._answered)
 
     def _make_first_mount(self) -> None:
         """At the very first start, make the folder of the default mount point where it lies beside the state.
@@ -113,22 +113,10 @@ class Service:
             keys_keep_s=config.journal.keys_keep_days * 86_400.0,
             keyring=Keyring(snapshot.newest_key_ms, snapshot.forgotten_ms),
             journal=self._journal,
-            describe=encode_value(self._description()),
+            describe=encode_value(description(config, self._service_id, self._journal_id)),
             fresh=lambda: str(uuid4()),
             defect=lambda incident, error: _log.error("defect", incident=incident, exc_info=error),
         )
-
-    def _description(self) -> dict[str, Any]:
-        return {
-            "service": "storage-service",
-            "version": version("storage-service"),
-            "protocol": PROTOCOL_VERSION,
-            "service_id": self._service_id,
-            "journal_id": self._journal_id,
-            "events_endpoint": self._config.endpoints.events,
-            "limits": self._config.limits,
-            "commands": described(),
-        }
 
     # A life
 
@@ -153,8 +141,13 @@ class Service:
         try:
             self._publisher = Publisher(self._context, config.endpoints.events, tails, self._journal.last_seq)
             self._endpoint = Endpoint(
-                loop, self._context, config.endpoints.commands, config.limits.message_bytes, self._on_messages
+                loop,
+                self._context,
+                config.endpoints.commands,
+                config.limits.message_bytes,
+                lambda received: self._reading.received(received),
             )
+            self._reading = Reading(self._desk, config.limits, self._after, self._endpoint.go_on)
         except Exception:
             self._context.destroy(linger=0)
             raise
@@ -226,7 +219,7 @@ class Service:
         await self._scripts.close()
         try:
             async with asyncio.timeout(PATIENCE_S):
-                while not self._desk.is_quiet():
+                while self._reading or not self._desk.is_quiet():
                     self._quiet.clear()
                     await self._quiet.wait()
         except TimeoutError:
@@ -244,17 +237,12 @@ class Service:
         self._lookups.close()
         self._writer.close()
         self._lock.release()
-        _log.info("stopped", last_seq=self._journal.last_seq, replies_dropped=self._endpoint.dropped)
+        _log.info("stopped", last_seq=self._journal.last_seq, **self._endpoint.counts())
 
     # What happens
 
     def _now(self) -> Now:
         return Now(time.time(), time.monotonic())
-
-    def _on_messages(self, received: list[list[bytes]]) -> None:
-        limits = self._config.limits
-        self._desk.take([open_message(parts, limits) for parts in received], self._now())
-        self._after()
 
     def _on_ended(self, result: Ended) -> None:
         self._queries.progress.pop(result.conversion_id, None)
@@ -277,7 +265,7 @@ class Service:
         """What of `get_status` this file knows."""
         return {
             "started_at": self._started_at,
-            "queues": {**self._desk.counts(), "replies_dropped": self._endpoint.dropped},
+            "queues": {**self._desk.counts(), **self._queries.counts(), **self._endpoint.counts()},
             "warnings": list(self._config.warnings),
         }
 
@@ -306,6 +294,7 @@ class Service:
             self._carry_out(self._desk.out.take())
         batch = self._desk.cut()
         if batch is not None:
+            self._reading.cut()
             self._writer_thread.submit(self._commit, batch, time.time())
         if self._tick is not None:
             self._tick.cancel()
@@ -385,6 +374,7 @@ class Service:
             if result.forgotten:
                 self._desk.expire_again()
         self._after()
+        self._reading.go_on()
 
     def _on_defect(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """An exception that nobody caught: memory may no longer be what the database says."""
