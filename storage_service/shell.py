@@ -51,6 +51,8 @@ from .store.sqlite import SqliteLookups, SqliteWriter
 
 HEARTBEAT_S = 1.0
 LINGER_MS = 1000
+# For how long a thread keeps the interpreter while the loop wants it: readers and the writer must not delay it.
+SWITCH_S = 0.0005
 # How long a start looks at mount points before it is ready all the same.
 MOUNTS_WAIT_S = 1.0
 # How long a stop waits for commands that are at a door.
@@ -122,6 +124,7 @@ class Service:
 
     async def run(self) -> None:
         """Serve until a signal. Returns when everything that was accepted is committed and answered."""
+        sys.setswitchinterval(SWITCH_S)
         loop = self._loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._on_defect)
         config = self._config
