@@ -1,10 +1,15 @@
-"""Queries: answered in a thread of their own, from what is durable; `get_status` also from the mount points."""
+"""Queries: answered in threads of their own, from what is durable; `get_status` also from the mount points.
+
+What reads one record has a thread apart from what reads a page, which may take long. Peers take turns, each in one
+thread of each kind at a time: who asks for a thousand pages waits for them itself.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -19,6 +24,7 @@ from storage_protocol.limits import REPLY_BYTES
 from storage_protocol.records import TrashEntry
 
 from .desk.messages import Ticket
+from .desk.turns import Turns
 from .doors.trash import Place
 from .mounts import Mounts
 
@@ -28,6 +34,19 @@ STATUS_WAIT_S = 2.0
 TRASH_WAIT_S = 5.0
 _ENTRIES_BYTES = REPLY_BYTES - 2048
 
+# Read a record each, in about no time: so many go to the thread in one hop, and come back after so long.
+QUICK = (
+    commands.GetStorage,
+    commands.GetRun,
+    commands.GetAcq,
+    commands.GetNode,
+    commands.GetConversion,
+)
+QUICK_BITE = 32
+# Threads: one for these, the others for pages.
+READERS = 3
+BITE_S = 0.01
+
 Answers = list[tuple[Ticket, bytes | Refusal]]
 
 _log = structlog.get_logger("storage_service")
@@ -36,58 +55,138 @@ _log = structlog.get_logger("storage_service")
 class Reads(Protocol):
     """The read side of a store; used by one thread at a time."""
 
-    def read(self, command: Command) -> bytes | Refusal: ...
+    def read(self, command: Command, room: int) -> bytes | Refusal: ...
 
     def status(self) -> dict[str, Any]: ...
 
     def close(self) -> None: ...
 
 
-class Queries:
-    """`tell` is called in the loop with the answers. `progress`: of running conversions, 0 to 1 by id."""
+_Reading = tuple[Reads, ThreadPoolExecutor]
+_Bite = list[tuple[Ticket, Refusal | int]]
+"""Queries, each with the bytes that its result may have, or why it may have none."""
+
+
+class _Lane:
+    """Readers, each with its thread, for queries of one kind. `most`: queries that a thread takes at once."""
 
     def __init__(
         self,
-        reader: Reads,
-        mounts: Mounts,
-        status: Callable[[], dict[str, Any]],
+        readers: Sequence[Reads],
+        most: int,
+        refused: Callable[[Ticket], Refusal | None],
         tell: Callable[[Answers], None],
     ) -> None:
-        self._reader = reader
+        self._threads = [(reader, ThreadPoolExecutor(1, "reader")) for reader in readers]
+        self._free = list(self._threads)
+        self._most = most
+        self._refused = refused
+        self._tell = tell
+        self._closed = False
+        self.turns = Turns()
+
+    def add(self, ticket: Ticket) -> None:
+        self.turns.add(ticket)
+        self._pump()
+
+    def close(self) -> None:
+        self._closed = True
+        for reader, thread in self._threads:
+            thread.shutdown()
+            reader.close()
+
+    async def status(self) -> dict[str, Any]:
+        """Raises what the reader raises."""
+        reader, thread = self._threads[0]
+        return await asyncio.get_running_loop().run_in_executor(thread, reader.status)
+
+    def _pump(self) -> None:
+        """Give every free thread what it can take."""
+        loop = asyncio.get_running_loop()
+        while self._free and (bite := self.turns.bite(self._most)):
+            rooms = [(ticket, self._refused(ticket) or ticket.message.room) for ticket in bite]
+            free = self._free.pop()
+            free[1].submit(self._work, loop, free, rooms)
+
+    def _work(self, loop: asyncio.AbstractEventLoop, free: _Reading, bite: _Bite) -> None:
+        """In the reader's thread."""
+        loop.call_soon_threadsafe(self._done, free, bite, _read(free[0], bite))
+
+    def _done(self, free: _Reading, bite: _Bite, answers: Answers) -> None:
+        if self._closed:
+            return
+        taken = [ticket for ticket, _ in bite]
+        self._free.append(free)
+        self.turns.done(taken, taken[len(answers) :])
+        self._tell(answers)
+        self._pump()
+
+
+def _read(reader: Reads, bite: _Bite) -> Answers:
+    """In a reader's thread: the answers to the first of them, as far as it came in time."""
+    answers: Answers = []
+    until = time.monotonic() + BITE_S
+    for ticket, room in bite:
+        command = ticket.request.command
+        result: bytes | Refusal
+        try:
+            result = room if isinstance(room, Refusal) else reader.read(command, room)
+        except Exception as error:  # noqa: BLE001  one query's fault is told to who asked it
+            _log.error("query failed", cmd=command.CMD, exc_info=error)
+            result = unavailable("database", f"The database cannot be read: {error}.")
+        answers.append((ticket, result))
+        if time.monotonic() > until:
+            break
+    return answers
+
+
+class Queries:
+    """
+    readers   the first one for what reads one record, the others for everything else
+    status    what of `get_status` the service knows by itself
+    refused   why a query has no room for its reply, when it has none
+    tell      is called in the loop with the answers
+    progress  of running conversions, 0 to 1 by id
+    """
+
+    def __init__(
+        self,
+        readers: Sequence[Reads],
+        mounts: Mounts,
+        status: Callable[[], dict[str, Any]],
+        refused: Callable[[Ticket], Refusal | None],
+        tell: Callable[[Answers], None],
+    ) -> None:
+        self._quick = _Lane(readers[:1], QUICK_BITE, refused, self._answered)
+        self._pages = _Lane(readers[1:], 1, refused, self._answered)
         self._mounts = mounts
         self._status = status
         self._tell = tell
-        self._thread = ThreadPoolExecutor(1, "reader")
+        self._asking: list[Ticket] = []
+        self._task: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.progress: dict[str, float] = {}
 
+    def counts(self) -> dict[str, int]:
+        """What waits for a reader, for `get_status`."""
+        return {"queries_waiting": self._quick.turns.count + self._pages.turns.count}
+
     def answer(self, queries: list[tuple[Ticket, Command]]) -> None:
-        plain = []
         for ticket, command in queries:
-            if isinstance(command, commands.GetStatus | commands.ListTrash):
-                task = asyncio.get_running_loop().create_task(self._tell_of_mounts(ticket, command))
+            if isinstance(command, commands.GetStatus):
+                self._asking.append(ticket)
+                if self._task is None:
+                    self._task = asyncio.get_running_loop().create_task(self._tell_status())
+            elif isinstance(command, commands.ListTrash):
+                task = asyncio.get_running_loop().create_task(self._tell_trash(ticket, command))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
             else:
-                plain.append((ticket, command))
-        if plain:
-            self._thread.submit(self._read, plain, asyncio.get_running_loop())
+                (self._quick if isinstance(command, QUICK) else self._pages).add(ticket)
 
     def close(self) -> None:
-        self._thread.shutdown()
-        self._reader.close()
-
-    def _read(self, queries: list[tuple[Ticket, Command]], loop: asyncio.AbstractEventLoop) -> None:
-        """In the reader's thread: one hop for all that were asked in one turn."""
-        answers: Answers = []
-        for ticket, command in queries:
-            try:
-                result = self._reader.read(command)
-            except Exception as error:  # noqa: BLE001  one query's fault is told to who asked it
-                _log.error("query failed", cmd=command.CMD, exc_info=error)
-                result = unavailable("database", f"The database cannot be read: {error}.")
-            answers.append((ticket, result))
-        loop.call_soon_threadsafe(self._answered, answers)
+        self._quick.close()
+        self._pages.close()
 
     def _answered(self, answers: Answers) -> None:
         if self.progress:
@@ -104,12 +203,6 @@ class Queries:
             if each["state"] == "running":
                 each["progress"] = self.progress.get(each["conversion_id"])
         return encode_value(told)
-
-    async def _tell_of_mounts(self, ticket: Ticket, command: commands.GetStatus | commands.ListTrash) -> None:
-        if isinstance(command, commands.ListTrash):
-            await self._tell_trash(ticket, command)
-        else:
-            await self._tell_status(ticket)
 
     async def _tell_trash(self, ticket: Ticket, command: commands.ListTrash) -> None:
         """From the mount points alone: the trash is what is on the disk."""
@@ -135,17 +228,22 @@ class Queries:
         cursor = urlsafe_b64encode(encode_value(found[len(entries) - 1][0])).decode() if more and entries else None
         self._tell([(ticket, encode_value({"entries": entries, "cursor": cursor, "unreachable": silent}))])
 
-    async def _tell_status(self, ticket: Ticket) -> None:
+    async def _tell_status(self) -> None:
+        """Whoever asks while one status is gathered has the next one: there is never more than one under way."""
+        while self._asking:
+            asking, self._asking = self._asking, []
+            result = await self._gathered()
+            self._tell([(ticket, result) for ticket in asking])
+        self._task = None
+
+    async def _gathered(self) -> bytes | Refusal:
         mounts = await self._mounts.states(STATUS_WAIT_S)
-        loop = asyncio.get_running_loop()
         try:
-            stored = await loop.run_in_executor(self._thread, self._reader.status)
+            stored = await self._quick.status()
         except Exception as error:  # noqa: BLE001  as in `_read`
             _log.error("query failed", cmd="get_status", exc_info=error)
-            self._tell([(ticket, unavailable("database", f"The database cannot be read: {error}."))])
-            return
-        told = {**self._status(), **stored, "mounts": mounts}
-        self._tell([(ticket, encode_value(told))])
+            return unavailable("database", f"The database cannot be read: {error}.")
+        return encode_value({**self._status(), **stored, "mounts": mounts})
 
 
 def _place(cursor: str | None) -> Place | Refusal | None:

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from importlib.metadata import version
 from typing import Any
 from uuid import uuid4
 
@@ -22,25 +21,25 @@ import structlog
 import zmq
 from msgspec.structs import replace
 
-from storage_protocol import PROTOCOL_VERSION
 from storage_protocol.codec import encode_value
-from storage_protocol.commands import described
 from storage_protocol.errors import Refusal
 from storage_protocol.times import to_wire
 
 from .bus.endpoint import Endpoint
 from .bus.publisher import Publisher
 from .config import Config
+from .description import description
 from .desk.batch import Batch, Journal
 from .desk.desk import EXPIRED, Desk, Now
 from .desk.keyring import Keyring
-from .desk.messages import Ticket, open_message
+from .desk.messages import Ticket
 from .desk.out import Out
 from .doors.conversion import Scripts, Settings, end_leftovers
 from .failpoints import passing
 from .mounts import NO_ANSWER, Mounts, make_first_mount
 from .notify import notify
-from .queries import Queries
+from .queries import READERS, Queries
+from .reading import Reading
 from .recovery import take_up
 from .rules import render
 from .rules.conversions import Policy
@@ -55,6 +54,8 @@ from .watchdog import Watchdog, end_within
 
 HEARTBEAT_S = 1.0
 LINGER_MS = 1000
+# For how long a thread keeps the interpreter while the loop wants it: readers and the writer must not delay it.
+SWITCH_S = 0.0005
 # How long a start looks at mount points before it is ready all the same.
 MOUNTS_WAIT_S = 1.0
 # How long a stop waits for commands that are at a door; and, after the last script has ended, for its result.
@@ -83,7 +84,7 @@ class Service:
         self._writer = SqliteWriter(config.database_path)
         snapshot = self._writer.snapshot()
         self._lookups = SqliteLookups(config.database_path)
-        reader = Reader(config.database_path, places, snapshot.journal_id)
+        readers = [Reader(config.database_path, places, snapshot.journal_id) for _ in range(READERS)]
         self._mounts = Mounts(config.mounts, config.conversion.scripts_dir)
         self._writer_thread = ThreadPoolExecutor(1, "writer")
         self._lookup_thread = ThreadPoolExecutor(1, "look-ups")
@@ -98,7 +99,8 @@ class Service:
         self._stopping = asyncio.Event()
         self._quiet = asyncio.Event()
         self._ended = False
-        self._queries = Queries(reader, self._mounts, self._status, self._answered)
+        refused = self._desk.overload.of_replies
+        self._queries = Queries(readers, self._mounts, self._status, refused, self._answered)
 
     def _make_desk(self, places: Places, snapshot: Snapshot) -> Desk:
         config, conversion = self._config, self._config.conversion
@@ -111,27 +113,16 @@ class Service:
             key_clock=snapshot.key_clock,
             keyring=Keyring(snapshot.newest_key_ms, snapshot.forgotten_ms, snapshot.keys_ahead),
             journal=self._journal,
-            describe=encode_value(self._description()),
+            describe=encode_value(description(config, self._service_id, self._journal_id)),
             fresh=lambda: str(uuid4()),
             defect=lambda incident, error: _log.error("defect", incident=incident, exc_info=error),
         )
-
-    def _description(self) -> dict[str, Any]:
-        return {
-            "service": "storage-service",
-            "version": version("storage-service"),
-            "protocol": PROTOCOL_VERSION,
-            "service_id": self._service_id,
-            "journal_id": self._journal_id,
-            "events_endpoint": self._config.endpoints.events,
-            "limits": self._config.limits,
-            "commands": described(),
-        }
 
     # A life
 
     async def run(self) -> None:
         """Serve until a signal. Returns when everything that was accepted is committed and answered."""
+        sys.setswitchinterval(SWITCH_S)
         loop = self._loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._on_defect)
         self._watchdog = Watchdog(loop)
@@ -152,8 +143,13 @@ class Service:
         try:
             self._publisher = Publisher(self._context, config.endpoints.events, tails, self._journal.last_seq)
             self._endpoint = Endpoint(
-                loop, self._context, config.endpoints.commands, config.limits.message_bytes, self._on_messages
+                loop,
+                self._context,
+                config.endpoints.commands,
+                config.limits.message_bytes,
+                lambda received: self._reading.received(received),
             )
+            self._reading = Reading(self._desk, config.limits, self._after, self._endpoint.go_on)
         except Exception:
             self._context.destroy(linger=0)
             raise
@@ -208,7 +204,7 @@ class Service:
         passing("shell.scripts_ended")
         try:
             async with asyncio.timeout_at(max(patience, self._loop.time() + RESULTS_S)):
-                while not self._desk.is_quiet():
+                while self._reading or not self._desk.is_quiet():
                     self._quiet.clear()
                     await self._quiet.wait()
         except TimeoutError:
@@ -229,19 +225,12 @@ class Service:
         self._writer.close()
         self._lock.release()
         self._watchdog.close()
-        _log.info("stopped", last_seq=self._journal.last_seq, replies_dropped=self._endpoint.dropped)
+        _log.info("stopped", last_seq=self._journal.last_seq, **self._endpoint.counts())
 
     # What happens
 
     def _now(self) -> Now:
         return Now(time.time(), time.monotonic())
-
-    def _on_messages(self, received: list[list[bytes]]) -> None:
-        limits = self._config.limits
-        passing("shell.messages_came")
-        self._desk.take([open_message(parts, limits) for parts in received], self._now())
-        passing("shell.messages_decided")
-        self._after()
 
     def _on_ended(self, result: Ended) -> None:
         passing("shell.script_ended")
@@ -265,7 +254,7 @@ class Service:
         """What of `get_status` this file knows."""
         return {
             "started_at": self._started_at,
-            "queues": {**self._desk.counts(), "replies_dropped": self._endpoint.dropped},
+            "queues": {**self._desk.counts(), **self._queries.counts(), **self._endpoint.counts()},
             "loop": self._watchdog.status(),
             "warnings": list(self._config.warnings),
         }
@@ -296,6 +285,7 @@ class Service:
         batch = self._desk.cut()
         if batch is not None:
             passing("shell.batch_handed")
+            self._reading.cut()
             self._writer_thread.submit(self._commit, batch, self._desk.key_date(self._now()))
         if self._tick is not None:
             self._tick.cancel()
@@ -384,6 +374,7 @@ class Service:
             if result.forgotten:
                 self._desk.expire_again()
         self._after()
+        self._reading.go_on()
 
     def _on_defect(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """An exception that nobody caught: memory may no longer be what the database says."""

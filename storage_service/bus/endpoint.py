@@ -2,7 +2,7 @@
 
 One function, `_turn`, owns the socket: it sends what is queued and receives what is there. The socket's descriptor
 is edge-triggered and every call on the socket may use the edge up, so a turn ends by looking at EVENTS once more.
-Sends never block: what a peer does not take is dropped and counted, since its reply is in the database.
+Sends never block: what a peer does not take waits in the `Backlog`, and is dropped beyond its bounds.
 """
 
 from __future__ import annotations
@@ -15,17 +15,27 @@ from collections.abc import Callable
 import zmq
 
 from ..failpoints import passing
+from .backlog import LARGE_BYTES, Backlog, Waiting
 
-# A turn gives the loop back after so many messages, bytes or seconds, whichever is first: what was received is
-# decoded and decided in the same turn, and that takes as long as it is large.
+# So much is received at once, whichever is first: what takes it may want several turns of the loop for it, and
+# nothing more is received before it has taken all.
 MESSAGES_A_TURN = 256
+FRAMES_A_TURN = 512
 BYTES_A_TURN = 1 << 20
 SECONDS_A_TURN = 0.005
 # Messages of one peer that wait in the socket. It counts messages and not bytes; beyond it the peer itself waits.
-MESSAGES_A_PEER = 64
-# Replies that wait for one peer in the socket. It counts messages: a peer that does not read costs at most these.
-REPLIES_A_PEER = 10_000
-HEARTBEAT_MS = 5_000
+MESSAGES_A_PEER = 16
+# Replies that wait for one peer in the socket. It counts messages, large ones are bounded by the backlog.
+REPLIES_A_PEER = 256
+# Peers that did not take a reply are tried again so many in one turn, and after so long at the latest.
+TRIED_A_TURN = 16
+AGAIN_S = 0.01
+# A connection that has not said by then which protocol it speaks is cut.
+HANDSHAKE_MS = 10_000
+# TCP asks a silent peer whether it is there after so long, so often, and cuts what it does not take after so long.
+KEEPALIVE_S = 5
+KEEPALIVE_PROBES = 3
+UNTAKEN_MS = 30_000
 
 
 # As plain ints: combining flags of an enum costs more than sending a small frame.
@@ -47,6 +57,20 @@ def bind(socket: zmq.Socket[bytes], address: str) -> None:
         raise BindError(f"The endpoint {address} cannot be bound: {error.strerror}.") from None
 
 
+def watch(socket: zmq.Socket[bytes]) -> None:
+    """Have peers that are gone found out, by TCP.
+
+    Not by ZMTP heartbeats of this side: when a peer dies whose messages are not all read, libzmq 4.3.5 ends the
+    whole process at the next one (libzmq issue 4364). Those of the peers are answered.
+    """
+    socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, KEEPALIVE_S)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, KEEPALIVE_S)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, KEEPALIVE_PROBES)
+    socket.setsockopt(zmq.TCP_MAXRT, UNTAKEN_MS)
+
+
 class Endpoint:
     """Messages in, messages out; each is a list of parts, of which the first is the peer."""
 
@@ -58,6 +82,7 @@ class Endpoint:
         message_bytes: int,
         on_messages: Callable[[list[list[bytes]]], None],
     ) -> None:
+        """`on_messages` hears of messages that came, and then stops reading by itself until `go_on`."""
         self._loop = loop
         self._on_messages = on_messages
         self._socket = context.socket(zmq.ROUTER)
@@ -65,12 +90,13 @@ class Endpoint:
         self._socket.setsockopt(zmq.MAXMSGSIZE, message_bytes)
         self._socket.setsockopt(zmq.RCVHWM, MESSAGES_A_PEER)
         self._socket.setsockopt(zmq.SNDHWM, REPLIES_A_PEER)
-        self._socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
-        self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3 * HEARTBEAT_MS)
+        watch(self._socket)
         self._outgoing: deque[list[bytes]] = deque()
         self._turn_is_due = False
         self._reading = False
-        self.dropped = 0
+        self._taken = True
+        self._again: asyncio.TimerHandle | None = None
+        self.backlog = Backlog()
         try:
             bind(self._socket, address)
         except BindError:
@@ -94,10 +120,18 @@ class Endpoint:
         """Take no more commands; replies still go out."""
         self._reading = False
 
+    def go_on(self) -> None:
+        """What was received is taken: receive more."""
+        if not self._taken:
+            self._taken = True
+            self._turn_soon()
+
     def close(self, linger_ms: int) -> None:
         """Send what is queued, waiting at most so long for peers to take it."""
         self._loop.remove_reader(self._descriptor)
         self._send_queued()
+        if self._again is not None:
+            self._again.cancel()
         self._socket.close(linger=linger_ms)
 
     def _turn_soon(self) -> None:
@@ -110,31 +144,77 @@ class Endpoint:
         if self._socket.closed:
             return
         self._send_queued()
-        if self._reading:
+        if self._reading and self._taken:
             received = self._receive()
             if received:
+                self._taken = False
                 self._on_messages(received)
                 self._send_queued()
-        if self._outgoing or (self._reading and int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN):
+        if self._outgoing or (
+            self._reading and self._taken and int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN
+        ):
             self._turn_soon()
 
+    def counts(self) -> dict[str, int]:
+        """What waits to be taken by peers, for `get_status`."""
+        return {"reply_bytes_waiting": self.backlog.bytes, "replies_dropped": self.backlog.dropped}
+
     def _send_queued(self) -> None:
-        outgoing = self._outgoing
+        outgoing, backlog = self._outgoing, self.backlog
         while outgoing:
             parts = outgoing.popleft()
             passing("endpoint.reply_leaves")
-            try:
-                for part in parts[:-1]:
-                    self._socket.send(part, MORE)
-                self._socket.send(parts[-1], LAST)
-            except zmq.ZMQError:
-                # EHOSTUNREACH: the peer is gone. EAGAIN: it does not read. It asks again, with the same key.
-                self.dropped += 1
+            message = Waiting.of(parts)
+            if backlog.waits(parts[0]) or not self._sent(message):
+                backlog.add(parts[0], message)
             passing("endpoint.reply_left")
+        if backlog or backlog.is_handed:
+            self._try_again()
+
+    def _try_again(self) -> None:
+        """Peers that did not take a reply may do so now, each in its turn."""
+        backlog = self.backlog
+        for peer in backlog.turns(TRIED_A_TURN):
+            while (message := backlog.first(peer)) is not None and self._sent(message):
+                if backlog.first(peer) is message:
+                    backlog.sent(peer)
+        if self._again is None and not self._socket.closed:
+            self._again = self._loop.call_later(AGAIN_S, self._at_last)
+
+    def _at_last(self) -> None:
+        """ZeroMQ does not tell when a peer has room again: it is looked for."""
+        self._again = None
+        self.backlog.settle()
+        self._turn()
+
+    def _sent(self, message: Waiting) -> bool:
+        """Send a message, if its peer takes it. True also where there is nobody any more to send it to."""
+        parts, size = message
+        peer = parts[0]
+        large = size >= LARGE_BYTES
+        if large and not self.backlog.may_hand(peer):
+            return False
+        try:
+            for part in parts[:-1]:
+                self._socket.send(part, MORE)
+            if large:
+                # ZeroMQ lets go of the parts in their order: when the last is free, so are all.
+                last = zmq.Frame(parts[-1], track=True, copy=False)
+                self._socket.send(last, LAST, copy=False)
+                self.backlog.handed(peer, last.tracker, size)
+            else:
+                self._socket.send(parts[-1], LAST)
+        except zmq.Again:
+            return False
+        except zmq.ZMQError:
+            # EHOSTUNREACH: the peer is gone. Should it come again, it asks again, with the same key.
+            self.backlog.dropped += not self.backlog.waits(peer)
+            self.backlog.gone(peer)
+        return True
 
     def _receive(self) -> list[list[bytes]]:
         received: list[list[bytes]] = []
-        size = 0
+        frames = size = 0
         until = time.monotonic() + SECONDS_A_TURN
         while len(received) < MESSAGES_A_TURN:
             try:
@@ -142,7 +222,8 @@ class Endpoint:
             except zmq.Again:
                 break
             received.append(parts)
+            frames += len(parts)
             size += sum(map(len, parts))
-            if size > BYTES_A_TURN or time.monotonic() > until:
+            if frames > FRAMES_A_TURN or size > BYTES_A_TURN or time.monotonic() > until:
                 break
         return received

@@ -14,10 +14,10 @@ from storage_protocol.codec import encode_value
 from storage_protocol.events import topic
 
 from ..failpoints import passing
-from .endpoint import HEARTBEAT_MS, bind
+from .endpoint import bind, watch
 
 # Events that wait for one subscriber in the socket; what comes on top is dropped, and replayed when it asks.
-EVENTS_A_SUBSCRIBER = 50_000
+EVENTS_A_SUBSCRIBER = 10_000
 MANY_TOPICS = 10_000
 # As plain ints: combining flags of an enum costs more than sending a small frame.
 BODY = int(zmq.DONTWAIT)
@@ -32,8 +32,7 @@ class Publisher:
     ) -> None:
         self._socket = context.socket(zmq.PUB)
         self._socket.setsockopt(zmq.SNDHWM, EVENTS_A_SUBSCRIBER)
-        self._socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
-        self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3 * HEARTBEAT_MS)
+        watch(self._socket)
         self._tails = tails
         self._topics: dict[str, tuple[str, bytes]] = {}
         self._last_seq = last_seq

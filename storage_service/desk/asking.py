@@ -13,6 +13,7 @@ from ..rules.state import Key, State
 from .keyring import Keyring
 from .messages import Ticket
 from .out import Out
+from .peers import COMMIT, Peers
 from .replies import Replies
 from .residents import TRANSIENT, Residents
 from .transactions import Transactions
@@ -29,6 +30,7 @@ class Asking:
         residents: Residents,
         transactions: Transactions,
         replies: Replies,
+        peers: Peers,
         describe: bytes,
     ) -> None:
         self._state = state
@@ -37,6 +39,7 @@ class Asking:
         self._residents = residents
         self._transactions = transactions
         self._replies = replies
+        self._peers = peers
         self._describe = describe
 
     def query(self, ticket: Ticket, moment: Moment) -> bool:
@@ -57,17 +60,25 @@ class Asking:
         if self._transactions.may_ask(ticket.message.peer):
             ticket.running = True
             self._out.queries.append((ticket, command))
+        else:
+            self._peers.wait_for(COMMIT, ticket)
         return False
 
-    def has(self, needed: list[Key]) -> bool:
-        """Whether all these records are in memory; what is not is asked for."""
-        if all(map(self._state.has, needed)):
-            return True
-        self.records(needed)
-        return False
+    def has(self, needed: list[Key], ticket: Ticket) -> bool:
+        """Whether all these records are in memory; what is not is asked for, and the ticket waits for it."""
+        missing = [key for key in needed if not self._state.has(key)]
+        if missing:
+            self.records(missing)
+            self._peers.wait_for(missing[0], ticket)
+        return not missing
 
     def records(self, keys: Iterable[Key]) -> None:
         self._out.look_ups += self._residents.to_ask(keys)
+
+    def wait_for_key(self, key: str, ticket: Ticket) -> None:
+        """The ticket waits until the database has said whether its key came before."""
+        self.key(key)
+        self._peers.wait_for(("key", key), ticket)
 
     def key(self, key: str) -> None:
         """Ask whether an idempotency key came before, where only the database can tell."""
@@ -85,8 +96,9 @@ class Asking:
             self.key(request.key)
 
     def looked_up(self, found: Iterable[tuple[Key, Any]]) -> None:
-        """What the store has of what was asked for."""
+        """What the store has of what was asked for; who waited for it may have a turn."""
         for key, record in found:
+            self._peers.came(key)
             if key[0] == "key":
                 self._keyring.looked_up(key[1], record)
             else:

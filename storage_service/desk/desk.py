@@ -1,6 +1,6 @@
 """The path of a command, without a socket, a thread or a clock.
 
-    take(messages, now)      what arrived; what can be decided is decided into the open batch
+    take(bites, now)         what arrived; what can be decided is decided into the open batch
     cut()                    the open batch, to be committed; commands go on being decided into the next one
     committed(batch, now)    it is on the disk: its replies may go, its events be published, its work begin
     rolled_back(batch, ...)  it is not, for certain: everything decided since is taken back and refused
@@ -39,14 +39,15 @@ from .ages import Ages
 from .batch import Batch, Journal, StoredIntent
 from .keyring import AtWork, Keyring, Remembered, fingerprint, last_to_forget
 from .ledger import Ledger
-from .messages import Message, Ticket
+from .messages import Bite, Message, Ticket
+from .overload import Overload
 from .patience import NAMING, Patience
+from .peers import COMMIT, SEALING
 from .residents import TRANSIENT
 from .work import Work
 
-MAX_WAITING = 20_000
-RETRY_AFTER_S = 1.0
 EXPIRED = "expired"
+LOOK_AGAIN_S = 60.0
 
 
 class Now(Struct, frozen=True):
@@ -57,6 +58,9 @@ class Now(Struct, frozen=True):
 
 
 class Desk:
+    """`overlooked`: how many commands could have gone on and were woken by nothing, which would be a defect; they
+    are looked at once a minute all the same."""
+
     def __init__(
         self,
         *,
@@ -80,19 +84,23 @@ class Desk:
         self.work = Work(ledger, policy, max_parallel)
         self._patience = Patience(ledger)
         ledger.follow = self._follow
+        self.overload = Overload(ledger)
         self._keys_keep_s = keys_keep_s
         self._ages = Ages(keys_keep_s, key_clock)
         self._expire_due = 0.0
+        self._look_again = 0.0
+        self.overlooked = 0
 
     # What arrives
 
-    def take(self, messages: Iterable[tuple[Message, list[Any]]], now: Now) -> None:
-        """Command messages, each with its decoded commands in order (see `open_message`)."""
+    def take(self, bites: Iterable[Bite], now: Now) -> None:
+        """Commands of messages, in the order sent; the next bite of a message comes before its peer's next one."""
         moment = self._moment(now)
-        for message, requests in messages:
+        for message, first, requests in bites:
             self._patience.heard(message.peer, moment)
             tickets = []
-            for index, request in enumerate(requests):
+            request: Any
+            for index, request in enumerate(requests, first):
                 if type(request) is Rejected:
                     self._ledger.replies.frame(message, index, codec.encode_refusal(request.id, request.refusal))
                 else:
@@ -100,39 +108,23 @@ class Desk:
                         self._patience.named(message.peer, request.command, moment)
                     tickets.append(Ticket(message, index, request))
             self._begin(message, tickets, moment)
-        self._pump(moment)
+        self._go_on(moment)
 
     def _begin(self, message: Message, tickets: list[Ticket], moment: Moment) -> None:
         """Decide what can be decided at once; the rest of the message waits."""
         done = 0
-        if self._ledger.transactions.is_full():
-            self._overloaded([each for each in tickets if each.request.mutating], "too much waits to be written")
-            tickets = [each for each in tickets if not each.request.mutating]
+        tickets = self.overload.writable(tickets)
         if not self._ledger.peers.waits(message.peer):
             for ticket in tickets:
                 if not self._attempt(ticket, moment):
                     break
                 done += 1
-        rest = tickets[done:]
-        if self._ledger.peers.count + len(rest) > MAX_WAITING:
-            kept = sum(ticket.running for ticket in rest[:1])
-            self._overloaded(rest[kept:], f"{MAX_WAITING} commands wait already")
-            rest = rest[:kept]
+        rest = self.overload.waitable(message.peer, tickets[done:])
         if rest:
-            message.order = [ticket.index for ticket in rest]
-            message.next = message.order[0]
             for ticket in rest:
                 self._ledger.asking.ahead(ticket)
-                self._ledger.peers.add(ticket)
+            self._ledger.peers.add(message, rest)
             self._advance(message.peer, moment)
-
-    def _overloaded(self, tickets: list[Ticket], why: str) -> None:
-        refusal = errors.overloaded(RETRY_AFTER_S, f"Nothing was changed: {why}. Try again in a second.")
-        for ticket in tickets:
-            self._ledger.scopes.release(ticket)
-            self._ledger.replies.frame(
-                ticket.message, ticket.index, codec.encode_refusal(ticket.request.id, refusal)
-            )
 
     def _advance(self, peer: bytes, moment: Moment) -> None:
         def attempt(ticket: Ticket) -> bool:
@@ -144,15 +136,22 @@ class Desk:
         self._ledger.peers.advance(peer, attempt)
 
     def _go_on(self, moment: Moment) -> None:
-        """Something changed: what waited may have its turn, and conversions may start."""
-        for peer in self._ledger.peers.peers():
-            self._advance(peer, moment)
-        self._pump(moment)
-
-    def _pump(self, moment: Moment) -> None:
-        """What follows from the state by itself: acquisitions that nobody waits for, conversions that start."""
+        """Something changed: who waited for it may have a turn, and conversions may start."""
+        self._turns(moment)
+        # What follows from the state by itself: acquisitions that nobody waits for, conversions that start.
         self._patience.look(moment)
         self.work.attempts.pump(moment)
+
+    def _turns(self, moment: Moment) -> None:
+        for peer in self._ledger.peers.woken():
+            self._advance(peer, moment)
+
+    def _look_at_all(self, moment: Moment) -> None:
+        """Once in a while everybody that waits is looked at, for what nobody woke: there should be nothing."""
+        waiting = self._ledger.peers.idle()
+        self._ledger.peers.wake_all()
+        self._go_on(moment)
+        self.overlooked += waiting - self._ledger.peers.idle()
 
     def _follow(self, event: Event, moment: Moment) -> None:
         """An event became true in memory."""
@@ -165,6 +164,10 @@ class Desk:
     def _attempt(self, ticket: Ticket, moment: Moment) -> bool:
         """Decide a command, or set a query to work. False: it has to wait, or is at work."""
         request = ticket.request
+        refusal = self.overload.of_replies(ticket)
+        if refusal is not None:
+            self._refuse(ticket, refusal)
+            return True
         if not request.mutating:
             return self._ledger.asking.query(ticket, moment)
         if self.work.seals.holds(ticket, moment):
@@ -197,17 +200,20 @@ class Desk:
         if self._ledger.scopes:
             holder = self._ledger.scopes.in_the_way(scope_of(self.state, command), ticket)
             if holder is not None:
-                return self.work.stalled(holder) if isinstance(holder, str) else None
+                stalled = self.work.stalled(holder) if isinstance(holder, str) else None
+                if stalled is None:
+                    self._ledger.peers.wait_for(holder, ticket)
+                return stalled
         needed = decide.needs(self.state, command)
-        if not self._ledger.asking.has(needed):
+        if not self._ledger.asking.has(needed, ticket):
             if any(key[0] in TRANSIENT for key in needed):
                 self._ledger.scopes.hold(ticket, scope_of(self.state, command))
             return None
-        self._ledger.scopes.release(ticket)
+        self._ledger.let_go(ticket)
         try:
             return decide.decide(self.state, command, moment, self._ledger.limits)
         finally:
-            self._ledger.residents.forget_transient()
+            self._ledger.residents.forget_transient(needed)
 
     def _accept(self, ticket: Ticket, decision: Accepted, moment: Moment) -> None:
         self._ledger.apply(decision.events, moment)
@@ -257,13 +263,13 @@ class Desk:
         if isinstance(before, Refusal):
             self._refuse(ticket, before)
             return True
-        self._ledger.asking.key(key)
+        self._ledger.asking.wait_for_key(key, ticket)
         return False
 
     def answered(self, ticket: Ticket, result: bytes | Refusal, now: Now) -> None:
         """A query's result, as msgpack, or why there is none."""
         self._ledger.replies.now(ticket, result)
-        self._advance(ticket.message.peer, self._moment(now))
+        self._turns(self._moment(now))
 
     # Records that are not in memory
 
@@ -273,7 +279,7 @@ class Desk:
         moment = self._moment(now)
         self.work.advance(moment)
         self._go_on(moment)
-        self._ledger.residents.forget_transient()
+        self._ledger.residents.forget_all_transient()
 
     # The transaction
 
@@ -289,13 +295,16 @@ class Desk:
         self._ledger.transactions.committed(batch)
         self.keyring.expired(forgotten_ms)
         self.out.events += batch.rows
+        moment = self._moment(now)
+        # First who waited for others: a peer that has its reply and more to do would be in their way again.
+        self.work.committed(batch, moment)
+        self._ledger.peers.came(COMMIT)
+        self._ledger.peers.came(SEALING)
         for ticket, result in batch.replies:
-            self._ledger.replies.now(ticket, result)
+            self._ledger.replies.durable(ticket, result)
         for key, _, result in batch.keys:
             for repeat in self.keyring.committed(key):
                 self._ledger.replies.now(repeat, result)
-        moment = self._moment(now)
-        self.work.committed(batch, moment)
         self._go_on(moment)
         self._ledger.residents.evict(lambda: self.work.pinned() | self._ledger.transactions.uncommitted_keys())
 
@@ -312,11 +321,12 @@ class Desk:
             self.work.rolled_back(lost, refusal, moment)
         self.work.resume(moment)
         self._patience.resume(moment)
+        self._ledger.peers.wake_all()
         self._go_on(moment)
 
     def _refuse(self, ticket: Ticket, refusal: Refusal) -> None:
         """Say no; whatever was held for the command is free."""
-        self._ledger.scopes.release(ticket)
+        self._ledger.let_go(ticket)
         if ticket.request.key is not None:
             self.keyring.done(ticket.request.key)
         self._ledger.replies.when_durable(ticket, refusal)
@@ -358,6 +368,9 @@ class Desk:
         moment = self._moment(now)
         self.work.end_again(moment)
         self._go_on(moment)
+        if now.mono >= self._look_again:
+            self._look_again = now.mono + LOOK_AGAIN_S
+            self._look_at_all(moment)
 
     def key_date(self, now: Now) -> float:
         """What the keys of a batch are dated with; no jump of the clock makes them older."""
@@ -366,7 +379,8 @@ class Desk:
     def next_tick(self) -> float:
         """When `tick` is due, on the monotonic clock."""
         due = self._ledger.timers.next()
-        return self._expire_due if due is None else min(due, self._expire_due)
+        regular = min(self._expire_due, self._look_again)
+        return regular if due is None else min(due, regular)
 
     def restore(self, records: Iterable[tuple[Key, Any]], intents: list[StoredIntent], now: Now) -> None:
         """What an earlier life of the service left open: it goes on by itself."""
@@ -381,13 +395,24 @@ class Desk:
         """The service stops: no conversion is started any more."""
         self.work.attempts.queue.most = 0
 
+    def is_ahead(self) -> bool:
+        """Whether as much is decided as one commit should have, while another one is out: what comes can wait for
+        it, lest one peer's flood make everybody's next commit long."""
+        return self._ledger.transactions.is_ahead()
+
     def is_quiet(self) -> bool:
         """Whether everything that was accepted is committed and answered."""
         return self._ledger.transactions.is_quiet() and not self._ledger.peers.count
 
     def counts(self) -> dict[str, int]:
         """What is under way, for `get_status`."""
-        return {"commands_waiting": self._ledger.peers.count, **self.work.counts()}
+        peers = self._ledger.peers
+        return {
+            "commands_waiting": peers.count,
+            "bytes_waiting": peers.bytes,
+            "refused_overloaded": self.overload.refused,
+            **self.work.counts(),
+        }
 
     def expire_again(self) -> None:
         """A bite of old keys was forgotten and there may be more: go on at the next tick."""

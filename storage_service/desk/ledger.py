@@ -22,7 +22,7 @@ from .out import Out
 from .peers import Peers
 from .replies import Replies
 from .residents import Residents
-from .scopes import Scopes
+from .scopes import Holder, Scopes
 from .timers import Timers
 from .transactions import Transactions
 
@@ -57,7 +57,14 @@ class Ledger:
         self.transactions = Transactions(self.state, journal)
         self.replies = Replies(self.out, self.peers, self.transactions, keyring)
         self.asking = Asking(
-            self.state, self.out, keyring, self.residents, self.transactions, self.replies, describe
+            self.state,
+            self.out,
+            keyring,
+            self.residents,
+            self.transactions,
+            self.replies,
+            self.peers,
+            describe,
         )
         self._defect = defect
 
@@ -71,6 +78,11 @@ class Ledger:
         for event in events:
             self.batch.apply(event, moment.time)
             self.follow(event, moment)
+
+    def let_go(self, holder: Holder) -> None:
+        """An intent or a command holds its scope no more: who waited for it may have a turn."""
+        if self.scopes.release(holder):
+            self.peers.came(holder)
 
     def answer(self, answer: Answer) -> bytes:
         """The result of a reply, from the state as it is now."""

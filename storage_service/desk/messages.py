@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from storage_protocol import codec, commands, errors
 from storage_protocol.codec import Rejected, Request
 from storage_protocol.errors import Refusal
-from storage_protocol.limits import Limits
+from storage_protocol.limits import REPLY_BYTES, Limits
 
 ANYWHERE = "*"
 """The lane of a query that concerns no storage, or every storage."""
@@ -16,17 +18,22 @@ NOWHERE = ""
 
 class Message:
     """One message of one peer. `left` counts the commands that have no reply yet; `order` are those that wait, of
-    which `next` has its turn: commands of one message are executed in order."""
+    which `next` has its turn: commands of one message are executed in order. `sizes`: bytes of each command frame.
+    `room`: bytes that are left for the results of its replies; once it is spent, nothing more of it is done.
+    `held`: bytes that count as its peer's while it waits: its waiting commands and the results that it has."""
 
-    __slots__ = ("delimiter", "left", "next", "order", "peer", "replies")
+    __slots__ = ("delimiter", "held", "left", "next", "order", "peer", "replies", "room", "sizes")
 
-    def __init__(self, peer: bytes, delimiter: bool, count: int) -> None:
+    def __init__(self, peer: bytes, delimiter: bool, sizes: list[int]) -> None:
         self.peer = peer
         self.delimiter = delimiter
-        self.replies: list[bytes] = [b""] * count
-        self.left = count
+        self.sizes = sizes
+        self.replies: list[bytes] = [b""] * len(sizes)
+        self.left = len(sizes)
         self.order: list[int] = []
         self.next = 0
+        self.room = REPLY_BYTES
+        self.held = 0
 
     def reply(self, index: int, frame: bytes) -> bool:
         """Keep the reply to one command; True when it was the last that was missing."""
@@ -50,12 +57,13 @@ class Ticket:
 
     lane         the storage that it concerns
     fingerprint  of the command and its arguments; computed for commands with a key
+    size         bytes of its frame
     running      it is at work (a query with the reader, a command with a door, a repeat with its first)
     sealing      the acquisition that it waits for to be sealed, or None
     deadline     until when, in seconds of the monotonic clock
     """
 
-    __slots__ = ("deadline", "fingerprint", "index", "lane", "message", "request", "running", "sealing")
+    __slots__ = ("deadline", "fingerprint", "index", "lane", "message", "request", "running", "sealing", "size")
 
     def __init__(self, message: Message, index: int, request: Request) -> None:
         self.message = message
@@ -63,26 +71,55 @@ class Ticket:
         self.request = request
         stateless = isinstance(request.command, commands.Ping | commands.Describe)
         self.lane: str = NOWHERE if stateless else getattr(request.command, "storage_id", None) or ANYWHERE
+        self.size = message.sizes[index]
         self.fingerprint = b""
         self.running = False
         self.deadline: float | None = None
         self.sealing: str | None = None
 
 
-def open_message(parts: list[bytes], limits: Limits) -> tuple[Message, list[Request | Rejected]]:
-    """A received message, decoded: the first part is the peer, then an optional delimiter, then commands.
+class Opened:
+    """A received message whose commands are decoded in bites. One over the limits has one entry, which is refused,
+    and none of it runs (SPEC 2)."""
 
-    A message over the limits has one entry, which is refused, and none of it runs (SPEC 2).
-    """
-    delimiter = len(parts) > 1 and parts[1] == b""
-    frames = parts[2:] if delimiter else parts[1:]
-    refusal = _refused_whole(frames, limits)
+    __slots__ = ("_frames", "_limits", "_next", "_refusal", "message")
+
+    def __init__(self, parts: list[bytes], limits: Limits) -> None:
+        """The first part is the peer, then comes an optional delimiter, then the commands."""
+        delimiter = len(parts) > 1 and parts[1] == b""
+        self._frames = parts[2:] if delimiter else parts[1:]
+        self._limits = limits
+        self._next = 0
+        self._refusal = _refused_whole(self._frames, limits)
+        sizes = [0] if self._refusal is not None else list(map(len, self._frames))
+        self.message = Message(parts[0], delimiter, sizes)
+
+    @property
+    def left(self) -> int:
+        """Entries that were in no bite yet."""
+        return len(self.message.sizes) - self._next
+
+    def bite(self, most: int) -> Bite:
+        """The next commands, at most so many."""
+        first, self._next = self._next, min(self._next + most, len(self.message.sizes))
+        if self._refusal is not None:
+            return Bite(self.message, first, [Rejected(None, self._refusal)])
+        frames = self._frames[first : self._next]
+        return Bite(self.message, first, [codec.decode_command(frame, self._limits) for frame in frames])
+
+
+class Bite(NamedTuple):
+    """Decoded commands of a message, or why one cannot be; `first`: the place of the first one in its message."""
+
+    message: Message
+    first: int
     requests: list[Request | Rejected]
-    if refusal is not None:
-        requests = [Rejected(None, refusal)]
-    else:
-        requests = [codec.decode_command(frame, limits) for frame in frames]
-    return Message(parts[0], delimiter, len(requests)), requests
+
+
+def open_message(parts: list[bytes], limits: Limits) -> Bite:
+    """A received message, all of it decoded at once."""
+    opened = Opened(parts, limits)
+    return opened.bite(opened.left)
 
 
 def _refused_whole(frames: list[bytes], limits: Limits) -> Refusal | None:

@@ -21,11 +21,17 @@ class Replies:
 
     def when_durable(self, ticket: Ticket, result: bytes | Refusal) -> None:
         """Reply, but not before what the reply tells of is durable: all that is decided may be behind it."""
+        self._spend(ticket.message, result)
         if not self._transactions.attach(ticket, result):
-            self.now(ticket, result)
+            self.durable(ticket, result)
 
     def now(self, ticket: Ticket, result: bytes | Refusal) -> None:
         """The reply to a ticket: its result as msgpack, or a refusal. The ticket waits no more."""
+        self._spend(ticket.message, result)
+        self.durable(ticket, result)
+
+    def durable(self, ticket: Ticket, result: bytes | Refusal) -> None:
+        """A reply `when_durable`, which it is now."""
         if ticket.running:
             ticket.running = False
             self.passed(ticket)
@@ -37,7 +43,16 @@ class Replies:
     def frame(self, message: Message, index: int, frame: bytes) -> None:
         """One reply frame; the message goes when it has them all."""
         if message.reply(index, frame):
+            if message.held:
+                self._peers.let_go(message)
             self._out.replies.append(message.parts())
+
+    def _spend(self, message: Message, result: bytes | Refusal) -> None:
+        """A result takes from the message's room; while the message waits, it also weighs on its peer."""
+        if isinstance(result, bytes):
+            message.room -= len(result)
+            if message.order:
+                self._peers.hold(message, len(result))
 
     def to_repeats(self, key: str, result: bytes | Refusal) -> None:
         """The first command with this key has its reply: those that repeat it have the same."""

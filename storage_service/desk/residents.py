@@ -43,8 +43,17 @@ class Residents:
         else:
             state.records.setdefault(key, record)
 
-    def forget_transient(self) -> None:
-        """What was looked up for one decision must not serve another one."""
+    def forget_transient(self, keys: Iterable[Key]) -> None:
+        """What was looked up for one decision must not serve another one. What others had looked up for theirs
+        stays true until then: they hold a scope that keeps off whoever could change it."""
+        for table, id in keys:
+            if table == "acqs_of":
+                self._state.complete.discard(id)
+            elif table == "nested":
+                self._state.nested.pop(id, None)
+
+    def forget_all_transient(self) -> None:
+        """Who could not decide yet asks once more."""
         self._state.complete.clear()
         self._state.nested.clear()
 

@@ -14,6 +14,7 @@ from ..rules.state import Acq
 from ..rules.work import Failed, Result
 from .ledger import Ledger
 from .messages import Ticket
+from .peers import SEALING
 from .timers import Retries
 from .works import seal_order
 
@@ -59,17 +60,21 @@ class Seals:
         """A command waits for an acquisition to be sealed; a refusal when it has waited long enough."""
         if ticket.deadline is None:
             ticket.deadline = moment.mono + WAIT_S
-            self._ledger.timers.at(ticket.deadline, lambda: None)
+            self._ledger.timers.at(ticket.deadline, partial(self._ledger.peers.came, SEALING))
         elif moment.mono >= ticket.deadline:
             message = f"The acquisition {acq_id} is still being sealed after {WAIT_S:g} s; try again."
             return errors.unavailable("sealing", message)
         ticket.sealing = acq_id
+        self._ledger.peers.wait_for(SEALING, ticket)
         return None
 
     def holds(self, ticket: Ticket, moment: Moment) -> bool:
         """Whether a command still waits for a seal: then nothing of it needs to be looked at again."""
         waits = ticket.sealing is not None and ticket.deadline is not None and moment.mono < ticket.deadline
-        return waits and self._to_seal(ticket.sealing or "") is not None
+        if not waits or self._to_seal(ticket.sealing or "") is None:
+            return False
+        self._ledger.peers.wait_for(SEALING, ticket)
+        return True
 
     def _give_again(self, acq_id: str) -> None:
         self._under_way.discard(acq_id)

@@ -16,9 +16,13 @@ from .messages import Ticket
 MANY_PEERS = 10_000
 
 
-# A batch beyond this, while the one before is still being written, takes no more: memory is bounded by it.
+# A batch beyond this, while the one before is still being written, takes no more: memory is bounded by it. Bytes
+# are those of its events and replies; its records and keys are about as much again.
 MAX_REPLIES = 20_000
-MAX_BYTES = 64 << 20
+MAX_BYTES = 32 << 20
+# A batch is as long as it is large, and everybody waits for it: beyond this it had better be closed first.
+AHEAD_REPLIES = 512
+AHEAD_BYTES = 4 << 20
 
 
 class Transactions:
@@ -63,6 +67,8 @@ class Transactions:
         if batch is None:
             return False
         batch.replies.append((ticket, result))
+        if isinstance(result, bytes):
+            batch.bytes += len(result)
         self._last[ticket.message.peer] = batch.number
         return True
 
@@ -77,6 +83,11 @@ class Transactions:
     def is_full(self) -> bool:
         """Whether the disk does not keep up with what is decided."""
         return self.open.bytes > MAX_BYTES or len(self.open.replies) > MAX_REPLIES
+
+    def is_ahead(self) -> bool:
+        """Whether the open batch is large already, and another one is out."""
+        large = self.open.bytes > AHEAD_BYTES or len(self.open.replies) >= AHEAD_REPLIES
+        return large and self.out is not None
 
     def is_quiet(self) -> bool:
         return self.out is None and not self.open.writes

@@ -36,6 +36,7 @@ from .attempts import Attempts
 from .batch import Batch, StoredIntent
 from .ledger import Ledger
 from .messages import Ticket
+from .peers import SEALING
 from .seals import Seals
 from .timers import Retries
 from .works import MARKER_DELAY_S, marker_order
@@ -130,7 +131,7 @@ class Work:
         for intent_id, stored in batch.intents.items():
             if stored is None:
                 self._closed.pop(intent_id, None)
-                self._ledger.scopes.release(intent_id)
+                self._ledger.let_go(intent_id)
             elif intent_id in self._intents:
                 self._intents[intent_id].durable = True
                 self._intents[intent_id].before = None
@@ -158,7 +159,7 @@ class Work:
                 # Its outcome is lost: `_close` kept it, so that the door is asked once more.
                 lost = self._closed.pop(intent_id, None)
                 if lost is not None and not lost.durable:
-                    self._ledger.scopes.release(intent_id)
+                    self._ledger.let_go(intent_id)
                 elif lost is not None:
                     lost.ticket, lost.at_door = None, False
                     lost.lost += 1
@@ -173,7 +174,7 @@ class Work:
                     each.stored, each.before, each.durable = each.before, None, True
                     continue
                 self._forget(intent_id)
-                self._ledger.scopes.release(intent_id)
+                self._ledger.let_go(intent_id)
                 if stored.key is not None:
                     self._ledger.replies.to_repeats(stored.key, refusal)
 
@@ -250,6 +251,7 @@ class Work:
         kind, _, id = work_id.partition(" ")
         if kind == "seal":
             self.seals.outcome(id, result, moment)
+            self._ledger.peers.came(SEALING)
         elif id in self._intents:
             intent = self._intents[id].stored.intent
             if isinstance(intent, MarkerIntent):
@@ -292,7 +294,7 @@ class Work:
             each.stored = StoredIntent(intent_id, decision.intent, key, each.stored.fingerprint)
             each.durable = each.at_door = False
             ledger.batch.intents[intent_id] = each.stored
-            ledger.residents.forget_transient()
+            ledger.residents.forget_transient(needed)
             return
         answer: Any = decision
         if isinstance(decision, Accepted):
@@ -301,9 +303,9 @@ class Work:
             if key is not None:
                 ledger.remember(key, each.stored.fingerprint, answer)
         self._close(intent_id)
-        ledger.residents.forget_transient()
+        ledger.residents.forget_transient(needed)
         if each.ticket is not None:
-            ledger.batch.replies.append((each.ticket, answer))
+            ledger.replies.when_durable(each.ticket, answer)
         if key is not None and isinstance(answer, Refusal):
             at_work = ledger.keyring.at_work.pop(key, None)
             ledger.batch.replies += [(repeat, answer) for repeat in (at_work.repeats if at_work else ())]
@@ -325,6 +327,7 @@ class Work:
             repeats, at_work.repeats = at_work.repeats, []
             for repeat in repeats:
                 self._ledger.replies.now(repeat, refusal)
+        self._ledger.peers.came(intent_id)
 
         def again() -> None:
             each.stalled = None

@@ -26,13 +26,11 @@ class Scope(Struct, frozen=True):
     whole: bool = False
     node: str = ""
 
-    def collides(self, other: Scope) -> bool:
-        if self.storage and self.storage == other.storage and (self.whole or other.whole):
-            return True
-        if not self.node or not other.node:
-            return False
-        mine, others = self.node + "/", other.node + "/"
-        return mine.startswith(others) or others.startswith(mine)
+
+def above(node: str) -> list[str]:
+    """A node's id and those of all nodes above it, from the root on."""
+    parts = node.split("/")
+    return ["/".join(parts[: depth + 1]) for depth in range(len(parts))]
 
 
 def scope_of(state: State, command: Command) -> Scope:

@@ -3,17 +3,18 @@
 A read is one snapshot, BEGIN to its end, so that a list and its `last_seq` agree. Records are rendered by
 `rules/render.py`, as replies and events are. The SQL stands in `queries/`, by name.
 
+A read ends: a page is cut short when it takes long, and what cannot be cut is given up at a deadline. So no reader
+keeps others waiting for ever, nor the write-ahead log from being taken up.
+
 A cursor is the place of the last item of a page, so that what comes and goes meanwhile shifts nothing.
 """
 
 from __future__ import annotations
 
-import json
-import re
+import time
 from base64 import b64decode, urlsafe_b64encode
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, cast
 from urllib.parse import quote
@@ -21,7 +22,7 @@ from uuid import UUID
 
 import apsw
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Raw
 
 from storage_protocol import commands, errors, records
 from storage_protocol.commands import Command
@@ -33,20 +34,23 @@ from ..rules import render
 from ..rules.state import Acq, Node, Places, Run
 from ..rules.storages import ROOT
 from .interface import StoreError
+from .replay import Replay
 from .rows import decode_conversion, decode_node, decode_storage, encode, value_of
 from .search import NEWEST, OLDEST, Key, Search, Sizes, refused
+from .statements import Statements
 
 BUSY_MS = 5000
-CACHE_KIB = 64 << 10
+CACHE_KIB = 32 << 10
 CONVERSION_STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 
 # What a reply holds besides its items: the envelope, an `id` of 128 characters, the other fields of the result.
-_ITEMS_BYTES = REPLY_BYTES - 2048
+_AROUND_ITEMS = 2048
 
-# A replay looks at every event of a stretch of the journal that is not longer; in a longer one it asks an index.
-_SHORT = 20_000
-# So many events are followed back by their `prev_seq`, newest first, to find all those of some topics.
-_FOLLOWED = 5_000
+# A page is cut short after so long, and a statement that still looks for its rows is ended. The clock is looked at
+# after so many steps of SQLite's machine, which is about each millisecond.
+PAGE_S = 2.0
+READ_S = 5.0
+_STEPS = 20_000
 
 # The root of the RunDB has no row: it is there before anything is, and nobody made it.
 _EPOCH = "1970-01-01T00:00:00.000000Z"
@@ -63,48 +67,40 @@ _OUTSIDE = (
 )
 
 
-class _Link(Struct):
-    prev_seq: int
-
-
-_decode_link = msgspec.msgpack.Decoder(_Link).decode
 _decode_place = msgspec.msgpack.Decoder(tuple[str, Annotated[int, Meta(ge=0, le=INT64_MAX)]]).decode
 
 
-def _queries() -> dict[str, str]:
-    """The statements of `queries/*.sql`, by the name before each."""
-    found = {}
-    for subject in ("storages", "nodes", "conversions", "journal"):
-        file = files(__package__) / "queries" / f"{subject}.sql"
-        text = re.sub(r"^-- (?!name:).*\n", "", file.read_text("utf-8"), flags=re.M)
-        for name, sql in re.findall(r"^-- name: (\w+)\n(.*?);$", text, flags=re.M | re.S):
-            found[name] = " ".join(sql.split())
-    return found
-
-
-SQL = _queries()
 _USUAL = Sizes()
 
 
 class Reader:
     """A read-only connection. Used by one thread at a time.
 
-    places  where this host reaches each mount point
-    sizes   where one way of a search becomes dearer than the other
+    places     where this host reaches each mount point
+    sizes      where one way of a search becomes dearer than the other
+    cache_kib  memory that it may take for pages of the database
 
     Raises StoreError when the database cannot be opened.
     """
 
-    def __init__(self, database: Path, places: Places, journal_id: str, sizes: Sizes = _USUAL) -> None:
+    def __init__(
+        self, database: Path, places: Places, journal_id: str, sizes: Sizes = _USUAL, cache_kib: int = CACHE_KIB
+    ) -> None:
         uri = f"file:{quote(str(database))}?mode=ro"
         try:
             self._db = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
             self._db.set_busy_timeout(BUSY_MS)
             self._db.execute(
-                f"PRAGMA query_only = 1; PRAGMA cache_size = -{CACHE_KIB}; PRAGMA temp_store = memory"
+                f"PRAGMA query_only = 1; PRAGMA cache_size = -{cache_kib}; PRAGMA temp_store = memory"
             )
         except apsw.Error as error:
             raise StoreError(f"The database {database} cannot be opened for reading: {error}.") from None
+        self._db.set_progress_handler(self._is_late, _STEPS)
+        self._statements = Statements(self._db)
+        self._replay = Replay(self._statements)
+        self._one, self._all = self._statements.one, self._statements.all
+        self._began = 0.0
+        self._room = 0
         self._places = places
         self._journal_id = journal_id
         self._sizes = sizes
@@ -122,25 +118,43 @@ class Reader:
             commands.ReplayEvents: self._replay_events,
         }
 
-    def read(self, command: Command) -> bytes | Refusal:
+    def read(self, command: Command, room: int = REPLY_BYTES) -> bytes | Refusal:
         """The result of a command that only reads, as msgpack, or why there is none.
+
+        room  bytes that it may have; a page ends there, but has always one item
 
         Raises KeyError for any other command.
         """
         answer = self._reads[type(command)]
+        self._began = time.monotonic()
+        self._room = room - _AROUND_ITEMS
         try:
             with self._snapshot():
                 return answer(command)
+        except apsw.InterruptError:
+            message = (
+                f"{command.CMD} found nothing in {READ_S:g} s; ask for less, by a narrower time, place or kind."
+            )
+            return errors.unavailable("deadline", message)
         except _OUTSIDE as error:
             return errors.unavailable("database", f"The database cannot be read: {error}.")
 
+    def _is_late(self) -> bool:
+        """Whether a statement is to be ended."""
+        return time.monotonic() > self._began + READ_S
+
+    def _is_full(self, size: int) -> bool:
+        """Whether a page of so many bytes, which has an item, ends before the next one."""
+        return size > self._room or time.monotonic() > self._began + PAGE_S
+
     def status(self) -> dict[str, Any]:
         """What `get_status` tells of the store. Raises StoreError when it cannot be read."""
+        self._began = time.monotonic()
         try:
             with self._snapshot():
                 counts = dict(self._all("conversions_by_state"))
                 first, last, storages = self._one("first_seq"), self._one("last_seq"), self._one("storages_count")
-        except _OUTSIDE as error:
+        except (*_OUTSIDE, apsw.InterruptError) as error:
             raise StoreError(f"The database cannot be read: {error}.") from error
         journal = {"journal_id": self._journal_id, "first_seq": first, "last_seq": last}
         conversions = {state: counts.get(state, 0) for state in CONVERSION_STATES}
@@ -173,13 +187,6 @@ class Reader:
         finally:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")  # nothing was written
-
-    def _one(self, query: str, **bindings: Any) -> Any:
-        """The only row of a named query; its only column when it has one; None when there is no row."""
-        return self._db.execute(SQL[query], bindings).get
-
-    def _all(self, query: str, **bindings: Any) -> list[Any]:
-        return self._db.execute(SQL[query], bindings).fetchall()
 
     def _get_storage(self, command: commands.GetStorage) -> bytes | Refusal:
         record = self._one("storage", storage_id=command.storage_id)
@@ -232,7 +239,7 @@ class Reader:
         def acquisition(key: Key) -> records.Acquisition:
             return render.acquisition(cast(Acq, self._node_at(key[1])), self._places)
 
-        return _page("acqs", keys, command.limit, acquisition)
+        return self._page("acqs", keys, command.limit, acquisition)
 
     def _get_node(self, command: commands.GetNode) -> bytes | Refusal:
         if command.node_id == ROOT:
@@ -249,7 +256,7 @@ class Reader:
         if not self._visible(command.parent_id):
             return errors.not_found("node", command.parent_id)
         keys = self._all("children", parent_id=command.parent_id, **_after(place, command.limit))
-        return _page("nodes", keys, command.limit, self._rendered)
+        return self._page("nodes", keys, command.limit, self._rendered)
 
     def _find_nodes(self, command: commands.FindNodes) -> bytes | Refusal:
         place = _place(command.cursor, NEWEST)
@@ -260,7 +267,20 @@ class Reader:
         if not self._visible(command.under):
             return errors.not_found("node", command.under)
         keys = Search(self._db, command, place, self._sizes).keys()
-        return _page("nodes", keys, command.limit, self._rendered)
+        return self._page("nodes", keys, command.limit, self._rendered)
+
+    def _page(self, name: str, keys: Sequence[Key], limit: int, item: Callable[[Key], Any]) -> bytes:
+        """The result of a list. `keys` are the places of its items: one over the limit when there are more."""
+        items: list[Raw] = []
+        size = 0
+        for key in keys[:limit]:
+            encoded = encode(item(key))
+            size += len(encoded)
+            if items and self._is_full(size):
+                break
+            items.append(Raw(encoded))
+        cursor = urlsafe_b64encode(encode(keys[len(items) - 1])).decode() if len(items) < len(keys) else None
+        return encode({name: items, "cursor": cursor})
 
     def _rendered(self, key: Key) -> records.Node:
         return render.node(self._node_at(key[1]), self._places)
@@ -286,80 +306,21 @@ class Reader:
             record = self._one("conversion_record", n=key[1])
             return render.conversion(decode_conversion(record), self._places)
 
-        return _page("conversions", keys, command.limit, conversion)
+        return self._page("conversions", keys, command.limit, conversion)
 
     def _replay_events(self, command: commands.ReplayEvents) -> bytes:
         last_seq = self._one("last_seq")
         events: list[Raw] = []
-        room, more = _ITEMS_BYTES, False
-        with closing(self._replayed(command, last_seq)) as bodies:
+        size, more = 0, False
+        with closing(self._replay.bodies(command, last_seq)) as bodies:
             for body in bodies:
-                room -= len(body)
-                more = len(events) == command.limit or (room < 0 and bool(events))
+                size += len(body)
+                more = len(events) == command.limit or (bool(events) and self._is_full(size))
                 if more:
                     break
                 events.append(Raw(body))
         told = {"events": events, "last_seq": last_seq, "oldest_seq": self._one("first_seq")}
         return encode({**told, "journal_id": self._journal_id, "more": more})
-
-    def _replayed(self, command: commands.ReplayEvents, last_seq: int) -> Generator[bytes]:
-        """The bodies of the events that are asked for, oldest first; one over the limit when there are more."""
-        subject, tails = command.subject, self._tails(command)
-        if tails is not None and not tails:
-            return
-        asked: dict[str, Any] = {
-            "after": command.after_seq,
-            "rows": command.limit + 1,
-            "subject": subject,
-            "below": f"{subject}/",
-            "beyond": f"{subject}0",  # 0 comes after /
-            "topics": None if tails is None else json.dumps(list(tails)),
-        }
-        stretch = last_seq - max(command.after_seq, self._one("first_seq") - 1)
-        seqs: Iterable[int] | None = None
-        if stretch > _SHORT:
-            seqs = self._of_subject(asked, stretch) if subject is not None else None
-            if seqs is None and tails is not None:
-                seqs = self._followed(tails, command.after_seq)
-        if seqs is not None:
-            for seq in seqs:
-                if (body := self._one("event", seq=seq, **asked)) is not None:
-                    yield body
-            return
-        with closing(self._db.execute(SQL["events"], asked)) as rows:
-            for (body,) in rows:
-                yield body
-
-    def _tails(self, command: commands.ReplayEvents) -> dict[str, int] | None:
-        """The topics that begin as asked and have something new, each with its newest seq; None: all topics."""
-        if not command.topics or "" in command.topics:
-            return None
-        tails: dict[str, int] = {}
-        for prefix in command.topics:
-            # No topic has the byte ff in it: all that begin with the prefix are before it.
-            beyond = prefix.encode() + b"\xff"
-            tails |= self._all("topics", prefix=prefix, beyond_prefix=beyond, after=command.after_seq)
-        return tails
-
-    def _of_subject(self, asked: dict[str, Any], stretch: int) -> list[int] | None:
-        """The seqs of a subject by its index; None where what is below it is so much that to look is cheaper."""
-        most = max(_SHORT, stretch // 10)
-        if self._one("below_count", most=most + 1, **asked) > most:
-            return None
-        wanted = asked["rows"] if asked["topics"] is None else -1
-        return [seq for (seq,) in self._all("events_of_subject", most=wanted, **asked)]
-
-    def _followed(self, tails: dict[str, int], after_seq: int) -> list[int] | None:
-        """The seqs of some topics, from the newest back by `prev_seq`; None when there are too many."""
-        seqs: list[int] = []
-        for newest in tails.values():
-            seq = newest
-            while seq > after_seq and (body := self._one("body", seq=seq)) is not None:
-                if len(seqs) == _FOLLOWED:
-                    return None
-                seqs.append(seq)
-                seq = _decode_link(body).prev_seq
-        return sorted(seqs)
 
 
 def _place(cursor: str | None, start: Key) -> Key | Refusal:
@@ -374,17 +335,3 @@ def _place(cursor: str | None, start: Key) -> Key | Refusal:
 
 def _after(place: Key, limit: int) -> dict[str, Any]:
     return {"at": place[0], "n": place[1], "rows": limit + 1}
-
-
-def _page(name: str, keys: Sequence[Key], limit: int, item: Callable[[Key], Any]) -> bytes:
-    """The result of a list. `keys` are the places of its items: one over the limit when there are more."""
-    items: list[Raw] = []
-    room = _ITEMS_BYTES
-    for key in keys[:limit]:
-        encoded = encode(item(key))
-        room -= len(encoded)
-        if room < 0 and items:
-            break
-        items.append(Raw(encoded))
-    cursor = urlsafe_b64encode(encode(keys[len(items) - 1])).decode() if len(items) < len(keys) else None
-    return encode({name: items, "cursor": cursor})

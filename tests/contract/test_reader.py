@@ -187,12 +187,7 @@ def test_storages_are_listed_with_the_seq_up_to_which_the_list_is_true(shelf: Sh
 
 def test_a_storage_that_is_not_there_is_not_found(shelf: Shelf) -> None:
     shelf.storage("s")
-    assert shelf.ask(commands.HeartbeatProducer(storage_id="s", producer="p")) == {}
-    for command in (
-        commands.GetStorage(storage_id="t"),
-        commands.HeartbeatProducer(storage_id="t", producer="p"),
-    ):
-        assert shelf.refusal(command) == ("not_found", "storage", "t")
+    assert shelf.refusal(commands.GetStorage(storage_id="t")) == ("not_found", "storage", "t")
 
 
 def test_a_command_that_changes_something_is_no_read(shelf: Shelf) -> None:

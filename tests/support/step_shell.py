@@ -182,13 +182,15 @@ class StepShell:
             moved = True
         queries, self._queries = self._queries, []
         for ticket, command in queries:
-            self.desk.answered(ticket, self.store.answer(command), self.now)
+            refusal = self.desk.overload.of_replies(ticket)
+            self.desk.answered(ticket, refusal or self.store.answer(command), self.now)
         moved |= bool(queries) | self._work()
         if self.batch is None and (batch := self.desk.cut()) is not None:
             self.batch, moved = batch, True
             if not self.hold_commits:
                 self.commit()
         assert not self.defects, self.defects
+        assert not self.desk.overlooked, "what could go on was woken by nothing"
         return moved
 
     def _carry_out(self) -> bool:

@@ -1,0 +1,127 @@
+"""The commands endpoint towards peers that do not take what they are sent: bounded, counted, and nobody waits."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+
+from storage_service.bus.endpoint import Endpoint
+
+MIB = 1 << 20
+PATIENCE_S = 20.0
+
+
+class Desk:
+    """Answers each message with as many bytes as it says."""
+
+    def __init__(self, folder: Path) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.address = f"ipc://{folder}/endpoint.ipc"
+        self.answered = 0
+        self.endpoint = Endpoint(self.loop, self.context, self.address, 8 * MIB, self.answer)
+        self.endpoint.start_reading()
+        self.peers: list[zmq.Socket[bytes]] = []
+
+    def answer(self, received: list[list[bytes]]) -> None:
+        for peer, size in received:
+            self.answered += 1
+            self.endpoint.send([peer, b"x" * int(size)])
+        self.endpoint.go_on()
+
+    def peer(self, takes: int = 0) -> zmq.Socket[bytes]:
+        """A peer that takes so many messages in advance; 0: any number."""
+        peer = self.context.socket(zmq.DEALER)
+        peer.linger, peer.sndhwm, peer.rcvhwm = 0, 0, takes
+        peer.connect(self.address)
+        self.peers.append(peer)
+        return peer
+
+    def until(self, look: Callable[[], object]) -> None:
+        """Let the endpoint live until this is true."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not look():
+            assert time.monotonic() < deadline, self.endpoint.counts()
+            self.loop.run_until_complete(asyncio.sleep(0.001))
+
+    def close(self) -> None:
+        for peer in self.peers:
+            peer.close(0)
+        self.endpoint.close(0)
+        self.loop.close()
+        self.context.term()
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    desk = Desk(tmp_path)
+    yield desk
+    desk.close()
+
+
+@pytest.mark.timeout(60, method="thread")  # no signal ends a send that blocks
+@pytest.mark.parametrize(("size", "count"), [(4 * MIB, 30), (100, 400_000), (20_000, 4_000)])
+def test_a_peer_that_never_reads_has_bounded_bytes_and_the_rest_is_counted(
+    desk: Desk, size: int, count: int
+) -> None:
+    deaf, polite = desk.peer(takes=1), desk.peer()
+    for _ in range(min(count, 4_000)):
+        deaf.send(b"%d" % size)
+    desk.until(lambda: desk.answered == min(count, 4_000))
+    if size < 1_000:  # what was sent so far fits: as many again, without a socket
+        (waits,) = desk.endpoint.backlog._waiting
+        for _ in range(count):
+            desk.endpoint.send([waits, b"x" * size])
+    desk.until(lambda: desk.endpoint.backlog.dropped)
+    assert desk.endpoint.counts()["reply_bytes_waiting"] <= 40 * MIB
+    polite.send(b"%d" % MIB)
+    desk.until(lambda: polite.poll(0))
+    assert len(polite.recv()) == MIB
+    deaf.close()
+    desk.until(lambda: not desk.endpoint.counts()["reply_bytes_waiting"])
+
+
+def test_a_peer_that_reads_late_has_its_replies_whole_and_in_order(desk: Desk) -> None:
+    slow = desk.peer(takes=1)
+    sizes = [10, MIB, 20, 5 * MIB, 30, 2 * MIB, 4 * MIB, 40, 50] + [100] * 2_000
+    for size in sizes:
+        slow.send(b"%d" % size)
+    desk.until(lambda: desk.answered == len(sizes))
+    heard: list[int] = []
+
+    def read() -> bool:
+        while slow.poll(0):
+            heard.append(len(slow.recv()))
+        return len(heard) == len(sizes)
+
+    desk.until(read)
+    assert heard == sizes
+    desk.until(lambda: not desk.endpoint.counts()["reply_bytes_waiting"])
+    assert desk.endpoint.counts()["replies_dropped"] == 0
+
+
+def test_when_all_room_is_spent_a_peer_that_reads_is_still_answered(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage_service.bus.backlog.ALL_BYTES", 6 * MIB)
+    for _ in range(5):
+        deaf = desk.peer(takes=1)
+        for _ in range(6):
+            deaf.send(b"%d" % (2 * MIB))
+    desk.until(lambda: desk.answered == 30)
+    assert desk.endpoint.backlog.dropped > 10
+    polite = desk.peer()
+    for _ in range(20):
+        polite.send(b"%d" % (3 * MIB))
+        desk.until(lambda: polite.poll(0))
+        assert len(polite.recv()) == 3 * MIB
+
+
+def test_what_goes_to_a_peer_that_is_gone_is_counted_and_kept_by_nobody(desk: Desk) -> None:
+    desk.endpoint.send([b"\x00\x01\x02\x03\x04", b"late"])
+    desk.until(lambda: desk.endpoint.counts() == {"reply_bytes_waiting": 0, "replies_dropped": 1})
