@@ -293,7 +293,8 @@ class Desk:
     def committed(self, batch: Batch, now: Now, forgotten_ms: int = 0) -> None:
         """The batch is durable."""
         self._ledger.transactions.committed(batch)
-        self.keyring.expired(forgotten_ms)
+        for key in self.keyring.expired(forgotten_ms):
+            self._ledger.peers.came(("key", key))
         self.out.events += batch.rows
         moment = self._moment(now)
         # First who waited for others: a peer that has its reply and more to do would be in their way again.

@@ -151,12 +151,14 @@ class Keyring:
         """A transaction that forgets old keys up to this time is out."""
         self._expiring_ms = up_to_ms
 
-    def expired(self, forgotten_ms: int) -> None:
-        """It is over: what was forgotten is known, `forgotten_ms` of the newest; 0: nothing."""
+    def expired(self, forgotten_ms: int) -> set[str]:
+        """It is over: what was forgotten is known, `forgotten_ms` of the newest; 0: nothing. Returns the keys that
+        were in doubt until now."""
         self.forgotten_ms = max(self.forgotten_ms, forgotten_ms)
         self._expiring_ms = 0
-        self._asked -= self._in_doubt
-        self._in_doubt.clear()
+        doubted, self._in_doubt = self._in_doubt, set()
+        self._asked -= doubted
+        return doubted
 
     def done(self, key: str) -> None:
         """No ticket needs what was looked up any more."""
