@@ -37,7 +37,7 @@ from .desk.desk import Desk, Now
 from .desk.keyring import Keyring
 from .desk.messages import Ticket, open_message
 from .desk.out import Out
-from .doors.conversion import Scripts, Settings, end_leftovers
+from .doors.conversion import Scripts, Settings
 from .mounts import Mounts
 from .notify import notify
 from .queries import Queries
@@ -139,13 +139,10 @@ class Service:
         config = self._config
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(each, self._stop)
-        settings = config.conversion
-        self._scripts = Scripts(
-            loop,
-            Settings(settings.timeout_s, settings.grace_s, settings.log_bytes, settings.env),
-            self._on_progress,
-            self._on_ended,
-        )
+        given = config.conversion
+        locks = config.state_dir / "locks"
+        settings = Settings(given.timeout_s, given.grace_s, given.log_bytes, locks, given.env, given.pid_namespace)
+        self._scripts = Scripts(loop, settings, self._on_progress, self._on_ended)
         tails: dict[str, int] = {}
         for topic, seq in self._journal.by_topic.items():
             type_ = topic.split("/", 1)[0]
@@ -158,7 +155,7 @@ class Service:
         except Exception:
             self._context.destroy(linger=0)
             raise
-        for warning in config.warnings:
+        for warning in self._warnings():
             _log.warning(warning)
         await self._recover()
         await self._warn_of_mounts()
@@ -179,11 +176,8 @@ class Service:
         """Go on with what an earlier life left open."""
         snapshot, desk = self._snapshot, self._desk
         running = [each for each in snapshot.conversions if each.state == "running"]
-        ended = 0
-        if running:
-            ids = [each.conversion_id for each in running]
-            grace = self._config.conversion.grace_s
-            ended = await self._loop.run_in_executor(None, end_leftovers, ids, grace)
+        end = partial(self._scripts.end_leftovers, [each.conversion_id for each in running])
+        ended = await self._loop.run_in_executor(None, end)
         records = [(("storage", each.storage_id), each) for each in snapshot.storages]
         nodes = [(("node", each.node_id), each) for each in snapshot.nodes]
         conversions = [(("conversion", each.conversion_id), each) for each in snapshot.conversions]
@@ -278,8 +272,12 @@ class Service:
         return {
             "started_at": self._started_at,
             "queues": {**self._desk.counts(), "replies_dropped": self._endpoint.dropped},
-            "warnings": list(self._config.warnings),
+            "conversion_protection": self._scripts.protection.told(),
+            "warnings": self._warnings(),
         }
+
+    def _warnings(self) -> list[str]:
+        return [*self._config.warnings, *filter(None, [self._scripts.protection.reason])]
 
     def _on_tick(self) -> None:
         self._desk.tick(self._now())

@@ -116,8 +116,9 @@ RESULTS: dict[str, dict[str, str]] = {
         ),
         "get_status": (
             "`started_at`: str; `journal`: map of `journal_id`, `first_seq`, `last_seq`; `mounts`: list of maps "
-            "of `mp`, `state`, `free_bytes`, `reason`; `conversions`: map of state to count; `queues`: map of "
-            "what waits to count; `storages`: int; `warnings`: list of str"
+            "of `mp`, `state`, `free_bytes`, `reason`; `conversions`: map of state to count; "
+            "`conversion_protection`: map of `runner`, `flock`, `pid_namespace`: bool, `reason`: str or nil; "
+            "`queues`: map of what waits to count; `storages`: int; `warnings`: list of str"
         ),
         "replay_events": (
             "`events`: list of event bodies; `last_seq`, `oldest_seq`: int; `journal_id`: str; `more`: bool"

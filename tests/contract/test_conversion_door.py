@@ -164,11 +164,10 @@ async def test_a_stop_of_the_service_interrupts_all_and_tells_each_before_it_ret
     bench.start(bench.folder / "absent", conversion="absent")
     await until((bench.folder / "deaf").exists)
     await bench.scripts.close()
-    assert {name: ended.how for name, ended in bench.ended.items()} == {
-        "polite": "interrupted",
-        "deaf": "interrupted",
-        "absent": "not_started",
-    }
+    told = {name: ended.how for name, ended in bench.ended.items()}
+    # TERM may have come before the script that is not there was missed.
+    assert told.pop("absent") in ("not_started", "interrupted")
+    assert told == {"polite": "interrupted", "deaf": "interrupted"}
     assert bench.ended["polite"].exit_code == -signal.SIGTERM
     assert bench.ended["deaf"].exit_code == -signal.SIGKILL
 
@@ -316,5 +315,6 @@ print(stat.S_ISFIFO(os.fstat(1).st_mode), os.get_blocking(1), os.path.sameopenfi
     with as_standard_input(b"what the service reads"):
         await bench.run(python(show))
     folder = bench.folder.resolve()
-    # 3 is the listing itself.
-    assert bench.log_of().read_text() == f"{folder} True b'' {umask} ['0', '1', '2', '3']\nTrue True True\n"
+    # 3 is the listing itself, 200 the lock.
+    told = f"{folder} True b'' {umask} ['0', '1', '2', '200', '3']\nTrue True True\n"
+    assert bench.log_of().read_text() == told
