@@ -212,7 +212,7 @@ def probe() -> int:
         child = os.fork()
         if not child:
             os._exit(0 if os.getpid() == 1 else 1)
-        return os.waitpid(child, 0)[1]
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     except OSError as error:
         return error.errno or 1
 

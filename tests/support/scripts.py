@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -176,7 +177,12 @@ async def open_bench(tmp_path: Path, settings: Settings) -> AsyncIterator[Bench]
     before = fds()
     with ThreadPoolExecutor(1) as write:
         bench = Bench(folder, settings, write)
-        yield bench
+        try:
+            yield bench
+        finally:
+            for pid in marked(str(tmp_path)):
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
         await bench.scripts.close()
         assert bench.scripts.running() == frozenset()
         with pytest.raises(ChildProcessError):
