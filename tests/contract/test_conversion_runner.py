@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -33,6 +34,9 @@ from tests.support.scripts import (
     until,
 )
 
+# What is left of a conversion is looked for on the whole host, where this test may run twice.
+C1 = f"c1-{uuid4()}"
+
 NAMESPACE_REFUSED = subprocess.run([*RUNNER, "probe"], check=False).returncode != 0
 
 in_namespace = pytest.mark.skipif(NAMESPACE_REFUSED, reason="this kernel grants no PID namespace")
@@ -51,6 +55,7 @@ def settings() -> Settings:
 @pytest.fixture
 async def bench(tmp_path: Path, settings: Settings) -> AsyncIterator[Bench]:
     async with open_bench(tmp_path, settings) as bench:
+        bench.usual = C1
         yield bench
 
 
@@ -64,7 +69,7 @@ def of(bench: Bench) -> dict[int, int]:
 
 
 async def flee_and_stay(bench: Bench, *, keep_lock: bool = False) -> None:
-    """A conversion `c1` that has a fugitive below it and goes on."""
+    """A conversion `C1` that has a fugitive below it and goes on."""
     bench.start(python(FUGITIVE + f"flee('fled', {keep_lock})\nopen('on', 'w').close()\ntime.sleep({LONG})"))
     await until((bench.folder / "on").exists)
 
@@ -80,7 +85,7 @@ def pair(bench: Bench) -> tuple[int, int]:
 @everywhere
 async def test_a_fugitive_is_ended_with_the_script(bench: Bench) -> None:
     ended = await bench.run(python(FUGITIVE + "flee('fled')\nsys.exit(3)"))
-    assert ended == Ended("c1", 1, "exited", 3)
+    assert ended == Ended(C1, 1, "exited", 3)
     assert (bench.folder / "fled").exists()
     assert of(bench) == {}
 
@@ -88,8 +93,8 @@ async def test_a_fugitive_is_ended_with_the_script(bench: Bench) -> None:
 @everywhere
 async def test_a_fugitive_is_ended_when_the_conversion_is_cancelled(bench: Bench) -> None:
     await flee_and_stay(bench)
-    bench.scripts.cancel("c1")
-    assert await bench.end_of() == Ended("c1", 1, "cancelled", -signal.SIGTERM)
+    bench.scripts.cancel(C1)
+    assert await bench.end_of() == Ended(C1, 1, "cancelled", -signal.SIGTERM)
     assert of(bench) == {}
 
 
@@ -99,7 +104,7 @@ async def test_a_script_that_is_killed_leaves_nothing(bench: Bench) -> None:
     _, keeper = pair(bench)
     (script,) = (pid for pid, parent in of(bench).items() if parent == keeper and b"fled" not in cmdline(pid))
     os.kill(script, signal.SIGKILL)
-    assert await bench.end_of() == Ended("c1", 1, "exited", -signal.SIGKILL)
+    assert await bench.end_of() == Ended(C1, 1, "exited", -signal.SIGKILL)
     assert of(bench) == {}
 
 
@@ -126,7 +131,8 @@ async def test_what_is_left_when_both_are_killed_is_ended_before_the_end_is_told
     for pid in pair(bench):
         os.kill(pid, signal.SIGKILL)
     ended = await bench.end_of()
-    assert (ended.how, ended.reason) == ("interrupted", "its runner was killed")
+    # The keeper may have noticed that the runner is killed before it is killed itself.
+    assert (ended.how, "its runner was" in ended.reason) == ("interrupted", True)
     assert of(bench) == {}
 
 
@@ -139,7 +145,7 @@ async def test_a_result_stands_when_the_runner_is_killed_after_it(bench: Bench) 
     await until((bench.folder / "termed").exists)
     os.kill(pair(bench)[0], signal.SIGKILL)
     (bench.folder / "go").touch()
-    assert await bench.end_of() == Ended("c1", 1, "exited", 4)
+    assert await bench.end_of() == Ended(C1, 1, "exited", 4)
     assert of(bench) == {}
 
 
@@ -147,7 +153,7 @@ async def test_term_to_the_runner_interrupts_the_conversion(bench: Bench) -> Non
     bench.start(sh(f"echo > on; sleep {LONG}"))
     await until((bench.folder / "on").exists)
     os.kill(pair(bench)[0], signal.SIGTERM)
-    assert await bench.end_of() == Ended("c1", 1, "interrupted", -signal.SIGTERM, None, "its runner was ended")
+    assert await bench.end_of() == Ended(C1, 1, "interrupted", -signal.SIGTERM, None, "its runner was ended")
 
 
 async def test_a_runner_that_does_not_react_is_ended_with_all_below_it(
@@ -158,8 +164,8 @@ async def test_a_runner_that_does_not_react_is_ended_with_all_below_it(
     await until((bench.folder / "on").exists)
     for pid in pair(bench):
         os.kill(pid, signal.SIGSTOP)
-    bench.scripts.cancel("c1")
-    assert await bench.end_of() == Ended("c1", 1, "cancelled")
+    bench.scripts.cancel(C1)
+    assert await bench.end_of() == Ended(C1, 1, "cancelled")
     assert of(bench) == {}
 
 
@@ -197,7 +203,7 @@ from storage_service.rules.work import RunScript
 async def main(folder, script, namespace):
     settings = Settings(1000.0, 1000.0, 4096, folder.parent / "locks", pid_namespace=namespace)
     scripts = Scripts(asyncio.get_running_loop(), settings, print, print)
-    order = RunScript("c1", 1, "script", "file:///", (), "x.log", (), {})
+    order = RunScript(sys.argv[4], 1, "script", "file:///", (), "x.log", (), {})
     scripts.start(order, script, folder, os.open(os.devnull, os.O_WRONLY), ThreadPoolExecutor(1))
     await asyncio.sleep(1000)
 
@@ -211,7 +217,7 @@ async def test_nothing_outlives_a_killed_service(bench: Bench, settings: Setting
     deaf = "import signal\nsignal.signal(15, signal.SIG_IGN)\n"
     stay = f"flee('fled')\nopen('on', 'w').close()\ntime.sleep({LONG})"
     script = bench.script(python(FUGITIVE + deaf + stay))
-    words = [str(bench.folder), str(script), str(settings.pid_namespace)]
+    words = [str(bench.folder), str(script), str(settings.pid_namespace), C1]
     with subprocess.Popen([sys.executable, "-c", SERVICE, *words]) as service:  # noqa: ASYNC220
         if when == "later":
             await until((bench.folder / "on").exists)
@@ -220,7 +226,7 @@ async def test_nothing_outlives_a_killed_service(bench: Bench, settings: Setting
         service.kill()
     # A process that is just being executed has no command line for a moment, but the lock.
     await until(lambda: of(bench) == {} and Locks(bench.settings.locks).held() == [])
-    assert bench.scripts.end_leftovers(["c1"]) == 0
+    assert bench.scripts.end_leftovers([C1]) == 0
 
 
 # The lock
@@ -231,12 +237,12 @@ async def test_everything_holds_the_lock_and_gives_it_back(bench: Bench) -> None
     await until((bench.folder / "on").exists)
     locks = Locks(bench.settings.locks)
     with pytest.raises(BlockingIOError):
-        locks.take("c1")
+        locks.take(C1)
     for pid in of(bench):
-        assert os.readlink(f"/proc/{pid}/fd/{runner.LOCK_FD}") == str(bench.settings.locks / "c1")
-    bench.scripts.cancel("c1")
+        assert os.readlink(f"/proc/{pid}/fd/{runner.LOCK_FD}") == str(bench.settings.locks / C1)
+    bench.scripts.cancel(C1)
     await bench.end_of()
-    assert locks.is_free("c1")
+    assert locks.is_free(C1)
 
 
 # Opens the lock as a runner has it and nothing else: no environment, no session of anybody's.
@@ -249,7 +255,7 @@ time.sleep(1000)
 """
 
 
-def holder(bench: Bench, conversion: str = "c1") -> subprocess.Popen[bytes]:
+def holder(bench: Bench, conversion: str = C1) -> subprocess.Popen[bytes]:
     bench.settings.locks.mkdir(exist_ok=True)
     path = bench.settings.locks / conversion
     argv = [sys.executable, "-Ic", HOLDER, str(path)]
@@ -262,7 +268,7 @@ def holder(bench: Bench, conversion: str = "c1") -> subprocess.Popen[bytes]:
 async def test_what_lives_of_an_earlier_attempt_is_ended_before_a_conversion_is_started(bench: Bench) -> None:
     with holder(bench) as held:
         bench.start(sh(f"[ -e /proc/{held.pid}/exe ] && exit 1; exit 0"))
-        assert bench.scripts.running() == {"c1"}
+        assert bench.scripts.running() == {C1}
         assert (await bench.end_of()).exit_code == 0
     assert held.returncode == -signal.SIGTERM
 
@@ -274,7 +280,7 @@ async def test_a_conversion_that_waits_for_an_earlier_attempt_is_not_started_aft
     with holder(bench) as held:
         bench.start(sh("echo > ran"))
         if how == "cancelled":
-            bench.scripts.cancel("c1")
+            bench.scripts.cancel(C1)
         else:
             await bench.scripts.close()
         ended = await bench.end_of()
@@ -284,13 +290,13 @@ async def test_a_conversion_that_waits_for_an_earlier_attempt_is_not_started_aft
 
 
 async def test_what_cannot_be_ended_keeps_a_conversion_from_being_started(bench: Bench) -> None:
-    lock = Locks(bench.settings.locks).take("c1")  # held by this very process, which is never ended
+    lock = Locks(bench.settings.locks).take(C1)  # held by this very process, which is never ended
     ended = await bench.run(sh("echo > ran"))
     assert (ended.how, ended.exit_code, "earlier attempt" in ended.reason) == ("interrupted", None, True)
     assert not (bench.folder / "ran").exists()
     fcntl.flock(lock, fcntl.LOCK_UN)
     os.close(lock)
-    assert Locks(bench.settings.locks).is_free("c1")
+    assert Locks(bench.settings.locks).is_free(C1)
 
 
 async def test_a_start_ends_what_holds_any_lock_and_takes_the_files_away(bench: Bench) -> None:
@@ -312,14 +318,14 @@ async def test_in_a_namespace_the_script_is_not_the_first_process(bench: Bench) 
     await until(lambda: (bench.folder / "on").exists() and (bench.folder / "on").read_text())
     assert (bench.folder / "on").read_text() == "2\n"
     assert bench.scripts.protection == Protection(pid_namespace=True, reason=None)
-    bench.scripts.cancel("c1")
-    assert await bench.end_of() == Ended("c1", 1, "cancelled", -signal.SIGTERM)
+    bench.scripts.cancel(C1)
+    assert await bench.end_of() == Ended(C1, 1, "cancelled", -signal.SIGTERM)
 
 
 @in_namespace
 @give(pid_namespace=True)
 async def test_in_a_namespace_a_script_ends_as_elsewhere(bench: Bench) -> None:
-    assert await bench.run(sh("echo here; exit 3")) == Ended("c1", 1, "exited", 3)
+    assert await bench.run(sh("echo here; exit 3")) == Ended(C1, 1, "exited", 3)
     assert bench.log_of().read_text() == "here\n"
     bench.start(bench.folder / "absent", conversion="c2")
     ended = await bench.end_of("c2")
@@ -375,7 +381,7 @@ print(protection.pid_namespace, protection.reason)
 
 
 def test_a_namespace_that_is_refused_later_starts_nothing(tmp_path: Path) -> None:
-    lock = Locks(tmp_path / "locks").take("c1")
+    lock = Locks(tmp_path / "locks").take(C1)
     ours, theirs = socket.socketpair()
     environment = as_file({})
     words = [*RUNNER, *map(str, (lock, environment, 1, 1, tmp_path, "/bin/touch", tmp_path / "ran"))]
@@ -415,7 +421,7 @@ def test_an_end_right_after_a_look_is_told_too() -> None:
 
 
 def test_a_runner_whose_service_is_gone_already_starts_nothing(tmp_path: Path) -> None:
-    lock = Locks(tmp_path / "locks").take("c1")
+    lock = Locks(tmp_path / "locks").take(C1)
     ours, theirs = socket.socketpair()
     ours.close()
     environment = as_file({})

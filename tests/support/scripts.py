@@ -84,9 +84,13 @@ def marked(text: str) -> dict[int, int]:
 
 
 class Bench:
-    """A `Scripts` and all that it has told, with a folder to run in and a log for each conversion."""
+    """A `Scripts` and all that it has told, with a folder to run in and a log for each conversion.
+
+    `usual` is the id of a conversion that is given none.
+    """
 
     def __init__(self, folder: Path, settings: Settings, write: ThreadPoolExecutor) -> None:
+        self.usual = "c1"
         self.folder = folder
         self.settings = replace(settings, locks=folder.parent / "locks")
         self.write = write
@@ -110,23 +114,25 @@ class Bench:
         self,
         text: str | Path,
         *,
-        conversion: str = "c1",
+        conversion: str | None = None,
         argv: tuple[str, ...] = (),
         env: dict[str, str] | None = None,
         log_fd: int | None = None,
     ) -> None:
+        conversion = conversion or self.usual
         path = text if isinstance(text, Path) else self.script(text, f"script-{conversion}")
         if log_fd is None:
             log_fd = os.open(self.log_of(conversion), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         order = RunScript(conversion, 1, path.name, "file:///", ("run", "acq"), "x.log", argv, env or {})
         self.scripts.start(order, path, self.folder, log_fd, self.write)
 
-    def log_of(self, conversion: str = "c1") -> Path:
-        return self.folder.parent / f"{conversion}.log"
+    def log_of(self, conversion: str | None = None) -> Path:
+        return self.folder.parent / f"{conversion or self.usual}.log"
 
-    async def end_of(self, conversion: str = "c1") -> Ended:
-        await until(lambda: conversion in self.ended)
-        return self.ended[conversion]
+    async def end_of(self, conversion: str | None = None) -> Ended:
+        id = conversion or self.usual
+        await until(lambda: id in self.ended)
+        return self.ended[id]
 
     async def run(self, text: str | Path, **more: object) -> Ended:
         self.start(text, **more)  # type: ignore[arg-type]
