@@ -78,6 +78,9 @@ class Conversion(Struct, frozen=True, forbid_unknown_fields=True):
     env: dict[str, str] = {}
     """Variables added to the environment of every script: name to value."""
 
+    pid_namespace: bool = False
+    """Whether every script runs below a PID namespace of its own, where the kernel grants one."""
+
 
 class Journal(Struct, frozen=True, forbid_unknown_fields=True):
     keep_days: int = 0

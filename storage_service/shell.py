@@ -34,7 +34,7 @@ from .desk.desk import EXPIRED, Desk, Now
 from .desk.keyring import Keyring
 from .desk.messages import Ticket
 from .desk.out import Out
-from .doors.conversion import Scripts, Settings, end_leftovers
+from .doors.conversion import Scripts, Settings
 from .failpoints import passing
 from .mounts import NO_ANSWER, Mounts, make_first_mount
 from .notify import notify
@@ -129,13 +129,10 @@ class Service:
         config = self._config
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(each, self._stop)
-        settings = config.conversion
-        self._scripts = Scripts(
-            loop,
-            Settings(settings.timeout_s, settings.grace_s, settings.log_bytes, settings.env),
-            self._on_progress,
-            self._on_ended,
-        )
+        given = config.conversion
+        locks = config.state_dir / "locks"
+        settings = Settings(given.timeout_s, given.grace_s, given.log_bytes, locks, given.env, given.pid_namespace)
+        self._scripts = Scripts(loop, settings, self._on_progress, self._on_ended)
         tails: dict[str, int] = {}
         for topic, seq in self._journal.by_topic.items():
             type_ = topic.split("/", 1)[0]
@@ -153,7 +150,7 @@ class Service:
         except Exception:
             self._context.destroy(linger=0)
             raise
-        for warning in config.warnings:
+        for warning in self._warnings():
             _log.warning(warning)
         await self._recover()
         await self._mounts.warn(MOUNTS_WAIT_S)
@@ -174,11 +171,8 @@ class Service:
     async def _recover(self) -> None:
         """Go on with what an earlier life left open."""
         passing("shell.recover")
-        ended = 0
         ids = [each.conversion_id for each in self._snapshot.conversions if each.state == "running"]
-        if ids:
-            grace = self._config.conversion.grace_s
-            ended = await self._loop.run_in_executor(None, end_leftovers, ids, grace)
+        ended = await self._loop.run_in_executor(None, self._scripts.end_leftovers, ids)
         told = take_up(self._desk, self._snapshot, self._now())
         passing("shell.recovered")
         _log.info("recovered", **told, processes_ended=ended)
@@ -256,8 +250,12 @@ class Service:
             "started_at": self._started_at,
             "queues": {**self._desk.counts(), **self._queries.counts(), **self._endpoint.counts()},
             "loop": self._watchdog.status(),
-            "warnings": list(self._config.warnings),
+            "conversion_protection": self._scripts.protection.told(),
+            "warnings": self._warnings(),
         }
+
+    def _warnings(self) -> list[str]:
+        return [*self._config.warnings, *filter(None, [self._scripts.protection.reason])]
 
     def _on_tick(self) -> None:
         self._desk.tick(self._now())

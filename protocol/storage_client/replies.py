@@ -129,6 +129,16 @@ class MountStatus(Struct, frozen=True):
     trash: TrashStatus = TrashStatus()
 
 
+class ConversionProtection(Struct, frozen=True):
+    """What keeps conversions from outliving their owner. `reason`: why there is no PID namespace, if one is asked
+    for."""
+
+    runner: bool
+    flock: bool
+    pid_namespace: bool
+    reason: str | None = None
+
+
 class Status(Struct, frozen=True):
     """How the service fares. `conversions` counts by state, `storages` is how many there are."""
 
@@ -136,6 +146,7 @@ class Status(Struct, frozen=True):
     journal: JournalSpan
     mounts: tuple[MountStatus, ...]
     conversions: dict[str, int]
+    conversion_protection: ConversionProtection
     queues: dict[str, Any]
     storages: int
     warnings: list[Any]

@@ -1,11 +1,12 @@
-"""One attempt of a conversion: a script's process, from its start until nothing of it is left.
+"""One attempt of a conversion, from its runner's start until nothing of it is left.
 
-    running -> ending (TERM, after the grace KILL) -> nothing is left -> log synced -> Ended
+    running -> ending (TERM, after the grace KILL: the runner's work) -> nothing is left -> log synced -> Ended
                  ^ the script is over, or it is to be ended
 
-All of it is callbacks on the loop's thread, each a bounded piece of work: 64 KiB of output read, 64 processes
-looked at. A script's end is its pidfd's, never its pipe's, which a grandchild may hold open for ever. It is
-reaped last: while it is a zombie, its pid, process group and session cannot come to mean another process.
+All of it is callbacks on the loop's thread, each a bounded piece of work: 64 KiB of output read, a line heard. How
+the script ended is what the keeper says on the lifeline; the attempt's end is that of runner and keeper (the
+pidfd, and the end of the lifeline that both hold), never that of the output's pipe, which a grandchild may hold
+open for ever. The lock says then whether something is left after all, and that is looked for and ended.
 """
 
 from __future__ import annotations
@@ -13,85 +14,39 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
-from collections.abc import Callable, Iterator
+import socket
+from collections.abc import Callable
 from concurrent.futures import Executor
-from contextlib import ExitStack, suppress
-from pathlib import Path
+from contextlib import suppress
+from typing import NamedTuple
 
 import structlog
-from msgspec import Struct, field
+from msgspec.structs import replace
 
+from storage_service.doors.conversion_lock import Locks
 from storage_service.doors.conversion_output import Log, ProgressLines
-from storage_service.doors.process_group import TOKEN, Process, descendants, look, scan, send
+from storage_service.doors.conversion_start import Settings, Started
+from storage_service.doors.process_group import end_leftovers
+from storage_service.doors.runner import GONE_GRACE_S, ITSELF, LEFT
+from storage_service.failpoints import passing
 from storage_service.rules.work import Ended, RunScript
 
 logger = structlog.get_logger(__name__)
 
-INHERITED = ("PATH", "HOME", "LANG")
 TURN_BYTES = 64 * 1024  # read from one script in one turn of the loop
 LAST_TURNS = 16  # turns' worth read at once when a script is over: as much as a pipe can hold, 1 MiB
 PROGRESS_EVERY_S = 1.0
+LATE_AFTER_S = 5.0  # what a runner may take beyond the grace before its work is done for it
 SWEEP_EVERY_S = (0.01, 0.25)  # between two looks at what is left: the first pause, doubled up to the last
-STUCK_AFTER_S = 5.0  # after KILL, what is still there hangs in the kernel: worth a line in the service's log
 
 
-class Settings(Struct, frozen=True):
-    """How scripts are run.
+class Place(NamedTuple):
+    """Where attempts run: all that they share. `sweeps` has threads for looking at all processes."""
 
-    timeout_s  seconds until a script is ended
-    grace_s    seconds from TERM to KILL
-    log_bytes  how much of its output is kept
-    env        what every script finds in its environment
-    """
-
-    timeout_s: float
-    grace_s: float
-    log_bytes: int
-    env: dict[str, str] = field(default_factory=dict)
-
-
-class Started(Struct, frozen=True):
-    """A script's process, itself as leader of its session, its pidfd, and the reading end of its output."""
-
-    process: subprocess.Popen[bytes]
-    leader: Process
-    pidfd: int
-    pipe: int
-
-
-def spawn(order: RunScript, script: Path, folder: Path, env: dict[str, str]) -> Started:
-    """Start the script without a shell, in a session and process group of its own.
-
-    Raises OSError, ValueError (a NUL in a word) or subprocess.SubprocessError when it cannot be started; then
-    nothing of it is left.
-    """
-    environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    environment |= env | order.env | {TOKEN: _token(order)}
-    with ExitStack() as undo:
-        pipe, writing = os.pipe()
-        undo.callback(os.close, pipe)
-        os.set_blocking(pipe, False)
-        try:
-            process = subprocess.Popen(
-                [script.absolute(), *order.argv],
-                cwd=folder,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=writing,
-                stderr=writing,
-                start_new_session=True,
-            )
-        finally:
-            os.close(writing)
-        undo.callback(process.wait)
-        undo.callback(os.killpg, process.pid, signal.SIGKILL)
-        leader = look(process.pid)
-        if leader is None:
-            raise OSError("its process is not to be seen in /proc")
-        started = Started(process, leader, os.pidfd_open(process.pid), pipe)
-        undo.pop_all()
-        return started
+    loop: asyncio.AbstractEventLoop
+    settings: Settings
+    locks: Locks
+    sweeps: Executor
 
 
 class Attempt:
@@ -99,8 +54,7 @@ class Attempt:
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
-        settings: Settings,
+        place: Place,
         order: RunScript,
         started: Started,
         log_fd: int,
@@ -109,57 +63,68 @@ class Attempt:
         on_over: Callable[[Ended], None],
     ) -> None:
         self.progress: float | None = None
-        self._loop = loop
-        self._grace_s = settings.grace_s
+        self._loop = place.loop
+        self._settings = place.settings
+        self._locks = place.locks
+        self._sweeps = place.sweeps
         self._order = order
-        self._process = started.process
-        self._group = started.process.pid
-        self._mine = descendants(started.leader, _token(order))
-        self._pidfd = started.pidfd
+        self._folder = started.folder
+        self._pid = started.pid
+        self._pidfd: int | None = started.pidfd  # None once its end was seen
+        self._lifeline: socket.socket | None = started.lifeline  # None once at its end
         self._pipe: int | None = started.pipe  # None once closed
-        self._log = Log(loop, log_fd, settings.log_bytes, write, self._read_on)
+        self._log = Log(place.loop, log_fd, place.settings.log_bytes, write, self._read_on)
         self._lines = ProgressLines()
         self._on_progress = on_progress
         self._on_over = on_over
 
-        self._how = "exited"
-        self._reason = ""
+        self._asked: tuple[str, str] | None = None  # how and why it is to end
+        self._heard = b""  # the unfinished line of the lifeline
+        self._refusal = ""
+        self._runner_code = 0
         self._exit_code: int | None = None
+        self._why = ITSELF
         self._script_is_over = False
+        self._is_clear = False
+        self._sweeping = False
         self._nothing_left = False
         self._told = False
-        self._kill_at: float | None = None  # on the loop's clock; set once TERM was sent
-        self._asked: set[tuple[int, int]] = set()  # (pid, started) of those outside the group that had their TERM
-        self._left: list[Process] = []  # what the present sweep has found
         self._pause_s = SWEEP_EVERY_S[0]
         self._stuck_told = False
         self._progress_at = float("-inf")  # when it was last told, on the loop's clock
         self._progress_handle: asyncio.Handle | None = None
 
-        too_long = f"timed out: it ran longer than {settings.timeout_s:g} s"
-        self._next: asyncio.Handle = loop.call_later(settings.timeout_s, self.end, "timed_out", too_long)
-        loop.add_reader(self._pidfd, self._on_script_over)
+        too_long = f"timed out: it ran longer than {self._settings.timeout_s:g} s"
+        self._next: asyncio.Handle = self._loop.call_later(
+            self._settings.timeout_s, self.end, "timed_out", too_long
+        )
+        self._loop.add_reader(started.pidfd, self._on_runner_over)
+        self._loop.add_reader(started.lifeline, self._hear)
         self._read_on()
 
     def end(self, how: str, reason: str) -> None:
         """End it, for this reason, unless it is over by itself or being ended already."""
-        if self._kill_at is None and not self._has_exited():
-            self._how, self._reason = how, reason
-            self._begin_ending()
+        self._hear()
+        if self._asked is not None or self._script_is_over or self._lifeline is None:
+            return
+        self._asked = how, reason
+        with suppress(OSError):  # nobody is there: its end is about to be seen
+            self._lifeline.send(b"e")
+        self._be_patient()
 
     def give_up(self) -> None:
         """Tell its end now, with something of it left or its log not synced; the log is closed when it can be."""
         if self._told:
             return
         what = "its log could not be synced" if self._nothing_left else "processes of it could not be ended"
-        self._reason = f"{self._reason or 'the service was stopped'}, and {what} in time"
-        if self._how == "exited":  # as good as never told: it is to run again
-            self._how = "interrupted"
+        ended = self._ended()
+        # One that ended by itself is as good as never told: it is to run again.
+        how = "interrupted" if ended.how == "exited" else ended.how
+        reason = f"{ended.reason or 'the service was stopped'}, and {what} in time"
         if not self._nothing_left:
             self._release()
-            self._process.poll()
             self._log.close(lambda: None)
-        self._tell()
+        self._tell(replace(ended, how=how, reason=reason))
 
     # Output
 
@@ -208,121 +173,166 @@ class Attempt:
         if self.progress is not None:
             self._on_progress(self._order.conversion_id, self.progress)
 
-    # Ending
+    # What the runner says
 
-    def _has_exited(self) -> bool:
-        if self._script_is_over:
-            return True
-        try:
-            return os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-        except ChildProcessError:
-            return True
+    def _hear(self) -> None:
+        while self._lifeline is not None:
+            try:
+                data = self._lifeline.recv(4096)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            *lines, self._heard = (self._heard + data).split(b"\n")
+            for line in lines:
+                self._on_line(line.decode().split())
+            if not data:
+                self._close_lifeline()
+                self._look()
 
-    def _on_script_over(self) -> None:
-        self._loop.remove_reader(self._pidfd)
-        self._script_is_over = True
+    def _on_line(self, words: list[str]) -> None:
+        match words:
+            case ["over", code, why]:
+                self._exit_code, self._why = int(code), int(why)
+            case ["refused", number]:
+                self._refusal = self._why_not(os.strerror(int(number)))
+            case ["no_namespace", number]:
+                why_not = f"no PID namespace is granted any more: {os.strerror(int(number))}"
+                self._refusal = self._why_not(why_not)
+            case ["clear"]:
+                self._is_clear = True
+                return
+        if not self._script_is_over:
+            self._script_is_over = True
+            self._read_the_rest()
+            if self._asked is None:
+                self._be_patient()
+
+    def _why_not(self, what: str) -> str:
+        return f"the script {self._order.script} could not be started in {self._folder}: {what}"
+
+    def _read_the_rest(self) -> None:
         for _ in range(LAST_TURNS):
             if not self._read():
                 break
         self._close_pipe()
         self._see_progress(b"\n")  # its last line may lack the end
-        if self._kill_at is None:
-            self._begin_ending()
 
-    def _begin_ending(self) -> None:
+    def _be_patient(self) -> None:
         self._next.cancel()
-        self._kill_at = self._loop.time() + self._grace_s
-        self._signal_group(signal.SIGTERM)
-        self._sweep()
+        self._next = self._loop.call_later(self._settings.grace_s + LATE_AFTER_S, self._on_late)
 
-    def _sweep(self) -> None:
-        """Look for what is left, in steps, and signal it."""
-        if self._is_time_to_kill():
-            self._signal_group(signal.SIGKILL)
-        self._left = []
-        self._sweep_on(scan(self._mine))
+    def _on_late(self) -> None:
+        """The runner does not end it: it was stopped, or hangs. Done for it, from here."""
+        if self._pidfd is not None:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        self._sweep(0.0)
 
-    def _sweep_on(self, parts: Iterator[list[Process]]) -> None:
-        try:
-            part = next(parts, None)
-        except OSError:  # /proc could not be read: that does not mean that nothing is left
-            self._sweep_again()
+    # Its end
+
+    def _on_runner_over(self) -> None:
+        if self._pidfd is None:
             return
-        if part is not None:
-            self._left += part
-            self._signal_outsiders(part)
-            self._next = self._loop.call_soon(self._sweep_on, parts)
-        elif self._left or not self._script_is_over:
-            self._sweep_again()
-        else:
+        self._close_pidfd()
+        with suppress(ChildProcessError):  # another has waited for it
+            _, status = os.waitpid(self._pid, 0)
+            self._runner_code = os.waitstatus_to_exitcode(status)
+        self._look()
+
+    def _look(self) -> None:
+        """Runner and keeper may both be gone: is anything left?"""
+        if self._pidfd is not None or self._lifeline is not None or self._sweeping or self._nothing_left:
+            return
+        if self._is_clear and self._locks.is_free(self._order.conversion_id):
             self._all_gone()
+        else:
+            self._sweep(min(self._settings.grace_s, GONE_GRACE_S))
 
-    def _sweep_again(self) -> None:
-        until_kill_s = (self._kill_at or 0) - self._loop.time()
-        if until_kill_s < -STUCK_AFTER_S and not self._stuck_told:
+    def _sweep(self, grace_s: float) -> None:
+        if self._sweeping or self._nothing_left or self._told:
+            return
+        self._sweeping = True
+        self._next.cancel()
+        id = self._order.conversion_id
+        locks = [str(self._locks.path(id))]
+        future = self._loop.run_in_executor(self._sweeps, end_leftovers, [id], grace_s, locks)
+        future.add_done_callback(self._swept)
+
+    def _swept(self, future: asyncio.Future[int]) -> None:
+        self._sweeping = False
+        # That /proc could not be read does not mean that nothing is left.
+        was_read = not future.cancelled() and future.exception() is None
+        if self._told:
+            return
+        both_gone = self._pidfd is None and self._lifeline is None
+        if was_read and both_gone and self._locks.is_free(self._order.conversion_id):
+            self._all_gone()
+            return
+        if not self._stuck_told and self._pause_s == SWEEP_EVERY_S[1]:
             self._stuck_told = True
-            pids = [process.pid for process in self._left]
-            logger.warning("conversion_cannot_be_ended", conversion_id=self._order.conversion_id, pids=pids)
-        pause_s = min(self._pause_s, until_kill_s) if until_kill_s > 0 else self._pause_s
+            logger.warning("conversion_cannot_be_ended", conversion_id=self._order.conversion_id)
+        self._next = self._loop.call_later(self._pause_s, self._sweep, 0.0)
         self._pause_s = min(2 * self._pause_s, SWEEP_EVERY_S[1])
-        self._next = self._loop.call_later(pause_s, self._sweep)
-
-    def _is_time_to_kill(self) -> bool:
-        return self._kill_at is not None and self._loop.time() >= self._kill_at
-
-    def _signal_group(self, number: int) -> None:
-        # Safe by number, and at once for all of it, those just forked included: its leader is not reaped yet.
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._group, number)
-
-    def _signal_outsiders(self, part: list[Process]) -> None:
-        for process in part:
-            identity = process.pid, process.started
-            if process.group == self._group:
-                continue
-            if self._is_time_to_kill():
-                send(process, signal.SIGKILL)
-            elif identity not in self._asked:
-                self._asked.add(identity)
-                send(process, signal.SIGTERM)
 
     def _all_gone(self) -> None:
+        passing("conversion.clear")
         self._nothing_left = True
+        self._read_the_rest()
         self._release()
-        self._reap()
         self._log.close(self._on_log_closed)
 
     def _release(self) -> None:
         self._next.cancel()
         self._close_pipe()
-        self._loop.remove_reader(self._pidfd)
-        os.close(self._pidfd)
+        self._close_lifeline()
+        if self._pidfd is not None:
+            self._close_pidfd()
+            with suppress(ChildProcessError):
+                os.waitpid(self._pid, os.WNOHANG)
 
-    def _reap(self) -> None:
-        # Not by Popen.wait, which calls it 0 when somebody else has reaped it.
-        try:
-            _, status = os.waitpid(self._process.pid, 0)
-        except ChildProcessError:
-            self._process.returncode = -1
-            self._reason = self._reason or "its exit code is not known: another has waited for its process"
+    def _close_lifeline(self) -> None:
+        if self._lifeline is not None:
+            self._loop.remove_reader(self._lifeline)
+            self._lifeline.close()
+            self._lifeline = None
+
+    def _close_pidfd(self) -> None:
+        if self._pidfd is not None:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = None
+
+    def _ended(self) -> Ended:
+        """What came of it, as far as it is known."""
+        asked = self._asked
+        if self._refusal:
+            how, reason = "not_started", self._refusal
+        elif self._exit_code is None and self._runner_code > 0 and asked is None:
+            how = "not_started"
+            reason = self._why_not(f"its runner ended with exit code {self._runner_code}, and its log says why")
+        elif self._exit_code is None:
+            how, reason = asked or ("interrupted", "its runner was killed")
+        elif self._why == ITSELF:
+            how, reason = "exited", ""
+        elif self._why == LEFT:
+            how, reason = asked or ("interrupted", "its runner was ended")
         else:
-            self._exit_code = self._process.returncode = os.waitstatus_to_exitcode(status)
+            how, reason = asked or ("interrupted", "")
+        order = self._order
+        return Ended(order.conversion_id, order.attempt, how, self._exit_code, self.progress, reason)
 
     def _on_log_closed(self) -> None:
-        if self._how == "exited" and self._exit_code == 0:
-            self._reason = self._log.fault
-        self._tell()
+        passing("conversion.log_synced")
+        ended = self._ended()
+        if ended.how == "exited" and ended.exit_code == 0:
+            ended = replace(ended, reason=self._log.fault)
+        self._tell(ended)
 
-    def _tell(self) -> None:
+    def _tell(self, ended: Ended) -> None:
         if self._told:
             return
         self._told = True
         if self._progress_handle is not None:
             self._progress_handle.cancel()
-        order = self._order
-        ended = Ended(order.conversion_id, order.attempt, self._how, self._exit_code, self.progress, self._reason)
         self._on_over(ended)
-
-
-def _token(order: RunScript) -> str:
-    return f"{order.conversion_id}:{order.attempt}"

@@ -1,8 +1,8 @@
-"""Which processes belong to a conversion, and how they are signalled: /proc and pidfds, Linux only.
+"""Which processes are left of a conversion whose runner is gone, and how they are ended: Linux only.
 
-A script is started in a session of its own and with a run token in its environment. Whatever it starts inherits
-both; a daemon that leaves the session still carries the token. A number in /proc may be another process a moment
-later, so nothing is signalled by its pid alone: see `send`.
+Whatever a script starts inherits the run token in its environment and the lock file of its conversion, and is
+found by either. A number in /proc may be another process a moment later, so nothing is signalled by its pid
+alone: see `send`.
 """
 
 from __future__ import annotations
@@ -76,15 +76,19 @@ def scan(mine: Callable[[Process], bool]) -> Iterator[list[Process]]:
             yield [process for process in looked if process and process.alive and mine(process)]
 
 
-def descendants(leader: Process, token: str) -> Callable[[Process], bool]:
-    """What the session leader has started, itself included: its session, and younger processes with its token."""
-
-    def mine(process: Process) -> bool:
-        if process.session == leader.pid:
-            return True
-        return process.started >= leader.started and token_of(process.pid) == token
-
-    return mine
+def holds(pid: int, files: Collection[str]) -> bool:
+    """Whether the process has one of these files open, by absolute path. Raises as `look`."""
+    folder = f"/proc/{pid}/fd"
+    try:
+        fds = os.listdir(folder)
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return False
+    # The link says enough: to look at the file itself would hang where its mount does.
+    for fd in fds:
+        with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            if os.readlink(f"{folder}/{fd}") in files:
+                return True
+    return False
 
 
 def send(process: Process, number: int) -> None:
@@ -103,15 +107,16 @@ def send(process: Process, number: int) -> None:
             os.close(pidfd)
 
 
-def end_leftovers(conversion_ids: Collection[str], grace_s: float) -> int:
-    """End what an earlier service, killed, has left running of these conversions. Blocks: for a thread.
+def end_leftovers(conversion_ids: Collection[str], grace_s: float, locks: Collection[str] = ()) -> int:
+    """End what is left running of these conversions, of a runner or a service that was killed. For a thread.
 
-    Every process with a run token of one of them, and every process of their process groups, gets TERM and,
-    `grace_s` seconds later, KILL, until a scan finds none; `PATIENCE_S` after the KILL it gives up. This process,
-    those above it and the process groups they are in are left alone, but for members with a token. Returns how
-    many processes were ended. Raises OSError when /proc cannot be read.
+    Every process with a run token of one of them, every one that has a file of `locks` open (absolute paths), and
+    every process of their process groups gets TERM and, `grace_s` seconds later, KILL, until a scan finds none;
+    `PATIENCE_S` after the KILL it gives up. This process, those above it and the process groups they are in are
+    left alone, but for members that are found themselves. Returns how many processes were ended. Raises OSError
+    when /proc cannot be read.
     """
-    wanted = frozenset(conversion_ids)
+    wanted, files = frozenset(conversion_ids), frozenset(locks)
     spared = _lineage()
     spared_pids = {process.pid for process in spared}
     spared_groups = {process.group for process in spared} | {0}  # 0: a group from outside this PID namespace
@@ -119,13 +124,15 @@ def end_leftovers(conversion_ids: Collection[str], grace_s: float) -> int:
     met: set[tuple[int, int]] = set()  # (pid, started) of all that were ever found: they stay found
     asked: set[tuple[int, int]] = set()
 
-    def carries_token(process: Process) -> bool:
-        return token_of(process.pid).rpartition(":")[0] in wanted
+    def is_of_them(process: Process) -> bool:
+        if token_of(process.pid).rpartition(":")[0] in wanted:
+            return True
+        return bool(files) and holds(process.pid, files)
 
     pause_s = 0.01
-    while wanted:
+    while wanted or files:
         alive = [process for part in scan(lambda process: process.pid not in spared_pids) for process in part]
-        found = {process for process in alive if _identity(process) in met or carries_token(process)}
+        found = {process for process in alive if _identity(process) in met or is_of_them(process)}
         groups = {process.group for process in found} - spared_groups
         left = [process for process in alive if process in found or process.group in groups]
         met.update(map(_identity, left))

@@ -82,7 +82,8 @@ async def test_a_script_that_runs_too_long_and_ignores_term_is_killed(bench: Ben
 async def test_a_cancelled_script_gets_term_and_may_clean_up(bench: Bench) -> None:
     # What cleans up is a program of its own, started after the TERM, which is not its own.
     bench.script(sh("echo cleaning; until [ -e go ]; do sleep 0.01; done; echo cleaned"), "clean")
-    bench.start(sh(f"trap '../clean; exit 7' TERM; echo ready; sleep {LONG} & wait"))
+    # It has no child that lives long: one that is just forked by the shell may miss its TERM.
+    bench.start(sh("trap '../clean; exit 7' TERM; echo ready; while :; do sleep 0.01; done"))
     await until(lambda: b"ready\n" in bench.log_of().read_bytes())
     bench.scripts.cancel("c1")
     await until(lambda: b"cleaning\n" in bench.log_of().read_bytes())
@@ -91,7 +92,8 @@ async def test_a_cancelled_script_gets_term_and_may_clean_up(bench: Bench) -> No
         await bench.end_of(name)
     (bench.folder / "go").touch()
     assert await bench.end_of() == Ended("c1", 1, "cancelled", 7)
-    assert bench.log_of().read_bytes() == b"ready\ncleaning\ncleaned\n"
+    told_by_shell = b"Terminated\n"
+    assert bench.log_of().read_bytes().replace(told_by_shell, b"") == b"ready\ncleaning\ncleaned\n"
 
 
 async def test_a_cancelled_script_that_ignores_term_is_killed(bench: Bench) -> None:
@@ -103,7 +105,7 @@ async def test_a_cancelled_script_that_ignores_term_is_killed(bench: Bench) -> N
 
 @give(grace_s=1000.0)
 async def test_a_cancelled_script_gets_term_once(bench: Bench) -> None:
-    count = "import os, signal, time\nsignal.signal(15, lambda *_: print('term', flush=True))\n"
+    count = "import os, signal, time\nsignal.signal(15, lambda *_: os.write(1, b'term\\n'))\n"
     bench.start(python(count + f"print(os.getpid(), flush=True)\nwhile True: time.sleep({LONG})"))
     await until(lambda: b"\n" in bench.log_of().read_bytes())
     pid = pid_in(bench.log_of())
@@ -164,11 +166,10 @@ async def test_a_stop_of_the_service_interrupts_all_and_tells_each_before_it_ret
     bench.start(bench.folder / "absent", conversion="absent")
     await until((bench.folder / "deaf").exists)
     await bench.scripts.close()
-    assert {name: ended.how for name, ended in bench.ended.items()} == {
-        "polite": "interrupted",
-        "deaf": "interrupted",
-        "absent": "not_started",
-    }
+    told = {name: ended.how for name, ended in bench.ended.items()}
+    # TERM may have come before the script that is not there was missed.
+    assert told.pop("absent") in ("not_started", "interrupted")
+    assert told == {"polite": "interrupted", "deaf": "interrupted"}
     assert bench.ended["polite"].exit_code == -signal.SIGTERM
     assert bench.ended["deaf"].exit_code == -signal.SIGKILL
 
@@ -316,5 +317,6 @@ print(stat.S_ISFIFO(os.fstat(1).st_mode), os.get_blocking(1), os.path.sameopenfi
     with as_standard_input(b"what the service reads"):
         await bench.run(python(show))
     folder = bench.folder.resolve()
-    # 3 is the listing itself.
-    assert bench.log_of().read_text() == f"{folder} True b'' {umask} ['0', '1', '2', '3']\nTrue True True\n"
+    # 3 is the listing itself, 200 the lock.
+    told = f"{folder} True b'' {umask} ['0', '1', '2', '200', '3']\nTrue True True\n"
+    assert bench.log_of().read_text() == told

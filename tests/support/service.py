@@ -191,7 +191,7 @@ class Service:
         return self.start()
 
     def close(self) -> None:
-        """End the process, its group, and every conversion that carries this service's token."""
+        """End the process, its group, and all that carries its token or names its scripts."""
         process = self._process
         if process is None:
             return
@@ -202,7 +202,7 @@ class Service:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(10)
-        for pid in _carriers(self.token):
+        for pid in _below(self.token, self.scripts):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
@@ -228,11 +228,12 @@ def _value(value: object) -> str:
     return json.dumps(value)
 
 
-def _carriers(token: str) -> list[int]:
+def _below(token: str, scripts: Path) -> list[int]:
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             with contextlib.suppress(OSError):
-                if f"SERVICE_UNDER_TEST={token}".encode() in (entry / "environ").read_bytes():
+                carries = f"SERVICE_UNDER_TEST={token}".encode() in (entry / "environ").read_bytes()
+                if carries or os.fsencode(scripts) in (entry / "cmdline").read_bytes():
                     found.append(int(entry.name))
     return found

@@ -101,6 +101,7 @@ def test_every_key_can_be_set_in_the_environment() -> None:
         "conversion.grace_s": "1.5",
         "conversion.log_bytes": "4096",
         "conversion.env": '{"A": "1"}',
+        "conversion.pid_namespace": "true",
         "journal.keep_days": "0",
         "journal.keys_keep_days": "1",
         "trash.keep_days": "7",
