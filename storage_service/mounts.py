@@ -130,11 +130,11 @@ class Mounts:
         mount = self._mounts.get(order.mp)
         if mount is None:
             tell(_not_configured(order))
+        elif mount.late:
+            tell(_does_not_answer(mount.mp))
         elif isinstance(order, WriteMarker) and order.sync_data:
             loop = asyncio.get_running_loop()
             mount.seals.submit(lambda: loop.call_soon_threadsafe(tell, _done(mount.door, order)))
-        elif mount.late:
-            tell(_does_not_answer(mount.mp))
         elif isinstance(order, MakeFolder) and order.script is not None:
             unchecked = replace(order, script=None)
 

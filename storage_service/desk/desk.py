@@ -21,29 +21,27 @@ from msgspec import Struct
 
 from storage_protocol import codec, errors
 from storage_protocol.codec import Rejected
-from storage_protocol.commands import Command
 from storage_protocol.errors import Refusal
 from storage_protocol.limits import Limits
 from storage_protocol.records import TrashEntry
 from storage_protocol.times import to_wire
 
-from ..rules import decide
 from ..rules.conversions import Policy
-from ..rules.decision import Accepted, Answer, Decision, EmptyIntent, Intended, Moment, Waits
+from ..rules.decision import EmptyIntent, Moment
 from ..rules.facts import AcqParamSet, Event
-from ..rules.scope import scope_of, scope_of_intent
+from ..rules.scope import scope_of_intent
 from ..rules.state import Key, Places
 from ..rules.trash_work import GiveUp
 from ..rules.work import Ended
 from .ages import Ages
 from .batch import Batch, Journal, StoredIntent
-from .keyring import AtWork, Keyring, Remembered, fingerprint, last_to_forget
+from .deciding import Deciding
+from .keyring import Keyring, last_to_forget
 from .ledger import Ledger
 from .messages import Bite, Message, Ticket
 from .overload import Overload
 from .patience import NAMING, Patience
 from .peers import COMMIT, SEALING
-from .residents import TRANSIENT
 from .work import Work
 
 EXPIRED = "expired"
@@ -85,6 +83,7 @@ class Desk:
         self._patience = Patience(ledger)
         ledger.follow = self._follow
         self.overload = Overload(ledger)
+        self._deciding = Deciding(ledger, self.work, self.overload)
         self._keys_keep_s = keys_keep_s
         self._ages = Ages(keys_keep_s, key_clock)
         self._expire_due = 0.0
@@ -116,7 +115,7 @@ class Desk:
         tickets = self.overload.writable(tickets)
         if not self._ledger.peers.waits(message.peer):
             for ticket in tickets:
-                if not self._attempt(ticket, moment):
+                if not self._deciding.attempt(ticket, moment):
                     break
                 done += 1
         rest = self.overload.waitable(message.peer, tickets[done:])
@@ -128,7 +127,7 @@ class Desk:
 
     def _advance(self, peer: bytes, moment: Moment) -> None:
         def attempt(ticket: Ticket) -> bool:
-            done = self._attempt(ticket, moment)
+            done = self._deciding.attempt(ticket, moment)
             if done:
                 self._ledger.replies.passed(ticket)
             return done
@@ -158,113 +157,6 @@ class Desk:
         if type(event.fact) is not AcqParamSet:  # by far the most, and nothing follows from it
             self.work.follow(event, moment)
             self._patience.follow(event, moment)
-
-    # One command
-
-    def _attempt(self, ticket: Ticket, moment: Moment) -> bool:
-        """Decide a command, or set a query to work. False: it has to wait, or is at work."""
-        request = ticket.request
-        refusal = self.overload.of_replies(ticket)
-        if refusal is not None:
-            self._refuse(ticket, refusal)
-            return True
-        if not request.mutating:
-            return self._ledger.asking.query(ticket, moment)
-        if self.work.seals.holds(ticket, moment):
-            return False
-        key = request.key
-        if key is not None and (told := self._repeated(ticket, key, moment)) is not None:
-            return told
-        try:
-            decision = self._decision(ticket, request.command, moment)
-        except Exception as error:  # noqa: BLE001  a defect in a rule must not end the service, nor lose the reply
-            decision = self._ledger.defect(error)
-        match decision:
-            case Accepted():
-                self._accept(ticket, decision, moment)
-            case Intended():
-                self._intend(ticket, decision)
-            case Waits():
-                why = self.work.seals.wait(ticket, decision.acq_id, moment)
-                if why is not None:
-                    self._refuse(ticket, why)
-                return why is not None
-            case Refusal():
-                self._refuse(ticket, decision)
-            case None:
-                return False
-        return not ticket.running
-
-    def _decision(self, ticket: Ticket, command: Command, moment: Moment) -> Decision | None:
-        """What the rules say; None when the command has to wait for an intent, or for what is being looked up."""
-        if self._ledger.scopes:
-            holder = self._ledger.scopes.in_the_way(scope_of(self.state, command), ticket)
-            if holder is not None:
-                stalled = self.work.stalled(holder) if isinstance(holder, str) else None
-                if stalled is None:
-                    self._ledger.peers.wait_for(holder, ticket)
-                return stalled
-        needed = decide.needs(self.state, command)
-        if not self._ledger.asking.has(needed, ticket):
-            if any(key[0] in TRANSIENT for key in needed):
-                self._ledger.scopes.hold(ticket, scope_of(self.state, command))
-            return None
-        self._ledger.let_go(ticket)
-        try:
-            return decide.decide(self.state, command, moment, self._ledger.limits)
-        finally:
-            self._ledger.residents.forget_transient(needed)
-
-    def _accept(self, ticket: Ticket, decision: Accepted, moment: Moment) -> None:
-        self._ledger.apply(decision.events, moment)
-        result = self._ledger.answer(decision.answer)
-        key = ticket.request.key
-        if key is not None:
-            self.keyring.start(key, ticket.fingerprint)
-            self._ledger.remember(key, ticket.fingerprint, result)
-        self._ledger.replies.when_durable(ticket, result)
-
-    def _intend(self, ticket: Ticket, decision: Intended) -> None:
-        """The command goes to a door; its ticket waits, its scope is held, its key is at work."""
-        key = ticket.request.key
-        stored = StoredIntent(self._ledger.fresh(), decision.intent, key, ticket.fingerprint)
-        if key is not None:
-            self.keyring.start(key, ticket.fingerprint)
-        if self.work.is_told_at_once(decision.intent):
-            result = self._ledger.answer(Answer("conversion", decision.intent.conversion_id))  # type: ignore[union-attr]
-            if key is not None:
-                self._ledger.remember(key, ticket.fingerprint, result)
-            self.work.intended(stored, None)
-            self._ledger.replies.when_durable(ticket, result)
-        else:
-            ticket.running = True
-            self._ledger.scopes.hold(stored.intent_id, scope_of(self.state, ticket.request.command))
-            self.work.intended(stored, ticket)
-            self._ledger.transactions.follow(ticket.message.peer)
-
-    # Keys
-
-    def _repeated(self, ticket: Ticket, key: str, moment: Moment) -> bool | None:
-        """What becomes of a command whose key came before; None when it is the first."""
-        if not ticket.fingerprint:
-            ticket.fingerprint = fingerprint(ticket.request.command)
-        before = self.keyring.before(key, ticket.fingerprint, moment.wall)
-        if before is None:
-            return None
-        if isinstance(before, AtWork):
-            ticket.running = True
-            before.repeats.append(ticket)
-            return False
-        if isinstance(before, Remembered):
-            # It is durable already, and waits for no batch.
-            self.keyring.done(key)
-            self._ledger.replies.now(ticket, before.result)
-            return True
-        if isinstance(before, Refusal):
-            self._refuse(ticket, before)
-            return True
-        self._ledger.asking.wait_for_key(key, ticket)
-        return False
 
     def answered(self, ticket: Ticket, result: bytes | Refusal, now: Now) -> None:
         """A query's result, as msgpack, or why there is none."""
@@ -324,13 +216,6 @@ class Desk:
         self._patience.resume(moment)
         self._ledger.peers.wake_all()
         self._go_on(moment)
-
-    def _refuse(self, ticket: Ticket, refusal: Refusal) -> None:
-        """Say no; whatever was held for the command is free."""
-        self._ledger.let_go(ticket)
-        if ticket.request.key is not None:
-            self.keyring.done(ticket.request.key)
-        self._ledger.replies.when_durable(ticket, refusal)
 
     # Outcomes and time
 

@@ -6,7 +6,6 @@ command. After a restart, or a batch that was taken back, all of it is read from
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from storage_protocol import errors
@@ -27,6 +26,7 @@ from ..rules.decision import (
     Moment,
     RestoreIntent,
     RunIntent,
+    Undone,
 )
 from ..rules.facts import Event
 from ..rules.scope import scope_of_intent
@@ -35,11 +35,11 @@ from ..rules.work import Ended, Failed
 from .attempts import Attempts
 from .batch import Batch, StoredIntent
 from .ledger import Ledger
+from .markers import Markers
 from .messages import Ticket
 from .peers import SEALING
 from .seals import Seals
 from .timers import Retries
-from .works import MARKER_DELAY_S, marker_order
 
 
 class OpenIntent:
@@ -63,12 +63,11 @@ class Work:
     def __init__(self, ledger: Ledger, policy: Policy, max_parallel: int) -> None:
         self._ledger = ledger
         self._intents: dict[str, OpenIntent] = {}
-        self._markers: dict[str, str] = {}
+        self._markers = Markers(ledger, self._close)
         self._cancels: dict[str, tuple[str, str]] = {}
         self.seals = Seals(ledger)
         self._parked: list[tuple[str, Any]] = []
         self._closed: dict[str, OpenIntent] = {}
-        self._written: dict[str, bytes] = {}
         self._retries = Retries()
         self.attempts = Attempts(ledger, self.is_going, policy, max_parallel)
 
@@ -91,7 +90,7 @@ class Work:
                 return
             self._cancels[intent.conversion_id] = (stored.intent_id, intent.reason)
         if isinstance(intent, MarkerIntent):
-            self._markers[intent.run_id] = stored.intent_id
+            self._markers.add(stored.intent_id, intent.run_id)
         self._intents[stored.intent_id] = OpenIntent(stored, ticket)
         self._ledger.batch.intents[stored.intent_id] = stored
         if isinstance(intent, RunIntent | AcqIntent) and intent.removes:
@@ -105,10 +104,14 @@ class Work:
         conversion = getattr(fact, "conversion", None)
         if isinstance(conversion, Conversion):
             self.attempts.queue.note(conversion, moment)
-        elif isinstance(fact, facts.RunParamSet) and fact.run_id not in self._markers:
-            self.intended(StoredIntent(self._ledger.fresh(), MarkerIntent(fact.run_id)), None)
-        elif isinstance(fact, facts.RunRemoved) and fact.run_id in self._markers:
-            self._close(self._markers[fact.run_id])
+        elif isinstance(fact, facts.RunParamSet):
+            self._write_marker(fact.run_id)
+        elif isinstance(fact, facts.RunRemoved):
+            self._markers.removed(fact.run_id)
+
+    def _write_marker(self, run_id: str) -> None:
+        if not self._markers.has(run_id):
+            self.intended(StoredIntent(self._ledger.fresh(), MarkerIntent(run_id)), None)
 
     def is_going(self, acq_id: str) -> bool:
         """Whether an open intent removes this acquisition: nothing of it is started then."""
@@ -190,7 +193,7 @@ class Work:
         if isinstance(intent, CancelIntent):
             self._cancels[intent.conversion_id] = (stored.intent_id, intent.reason)
         elif isinstance(intent, MarkerIntent):
-            self._markers[intent.run_id] = stored.intent_id
+            self._markers.add(stored.intent_id, intent.run_id)
         else:
             self._ledger.scopes.hold(stored.intent_id, scope_of_intent(intent))
             if stored.key is not None:
@@ -218,7 +221,7 @@ class Work:
                 out.cancels.append(intent.conversion_id)
             case MarkerIntent():
                 each.at_door = True
-                self._ledger.timers.at(moment.mono + MARKER_DELAY_S, partial(self._write_marker, intent_id))
+                self._markers.give(intent_id, moment)
             case ConfigIntent() | LookIntent() | RestoreIntent() | EmptyIntent():
                 each.at_door = True
                 out.orders.append((f"intent {intent_id}", intent.order))
@@ -226,23 +229,6 @@ class Work:
                 if not (intent.removes and self._below(intent)):
                     each.at_door = True
                     out.orders.append((f"intent {intent_id}", intent.order))
-
-    def _write_marker(self, intent_id: str) -> None:
-        each = self._intents.get(intent_id)
-        if each is None or not isinstance(each.stored.intent, MarkerIntent):
-            return
-        key = ("node", each.stored.intent.run_id)
-        if not self._ledger.state.has(key):
-            self._ledger.asking.records([key])
-            self._parked.append((f"marker {intent_id}", None))
-            return
-        run = self._ledger.state.run(key[1])
-        if run is None:
-            self._close(intent_id)
-        else:
-            order = marker_order(run, self._ledger.state.places)
-            self._written[intent_id] = order.marker
-            self._ledger.out.orders.append((f"intent {intent_id}", order))
 
     # From the doors
 
@@ -255,21 +241,17 @@ class Work:
         elif id in self._intents:
             intent = self._intents[id].stored.intent
             if isinstance(intent, MarkerIntent):
-                self._marker_written(id, intent, result, moment)
+                self._markers.outcome(id, result, moment)
             else:
                 self._settle(id, result, moment)
 
     def advance(self, moment: Moment) -> None:
         """Records were looked up: outcomes that waited for them go on."""
         parked, self._parked = self._parked, []
-        for work_id, result in parked:
-            kind, _, id = work_id.partition(" ")
-            if kind == "marker":
-                self._write_marker(id)
-            elif kind == "intent" and id in self._intents:
-                self._settle(id, result, moment)
-            elif kind == "written" and id in self._intents:
-                self._marker_written(id, self._intents[id].stored.intent, result, moment)  # type: ignore[arg-type]
+        for intent_id, result in parked:
+            if intent_id in self._intents:
+                self._settle(intent_id, result, moment)
+        self._markers.looked_up(moment)
 
     def _settle(self, intent_id: str, result: Any, moment: Moment) -> None:
         ledger, each = self._ledger, self._intents[intent_id]
@@ -278,7 +260,7 @@ class Work:
         missing = [need for need in needed if not ledger.state.has(need)]
         if missing:
             ledger.asking.records(missing)
-            self._parked.append((f"intent {intent_id}", result))
+            self._parked.append((intent_id, result))
             return
         if self._must_go_on(intent, result):
             self._stall(intent_id, each, Refusal(result.code, result.message, result.details), moment)
@@ -297,6 +279,11 @@ class Work:
             ledger.residents.forget_transient(needed)
             return
         answer: Any = decision
+        if isinstance(decision, Undone):
+            answer = decision.refusal
+            ledger.apply(decision.events, moment)
+            if decision.marker is not None:
+                self._write_marker(decision.marker)
         if isinstance(decision, Accepted):
             ledger.apply(decision.events, moment)
             answer = ledger.answer(decision.answer)
@@ -335,24 +322,6 @@ class Work:
 
         self._ledger.timers.at(moment.mono + self._retries.wait(intent_id), again)
 
-    def _marker_written(self, intent_id: str, intent: MarkerIntent, result: Any, moment: Moment) -> None:
-        ledger, key = self._ledger, ("node", intent.run_id)
-        if not ledger.state.has(key):
-            # Its parameters may have been set since, and the record been forgotten.
-            ledger.asking.records([key])
-            self._parked.append((f"written {intent_id}", result))
-            return
-        run = ledger.state.run(intent.run_id)
-        if isinstance(result, Failed):
-            wait = self._retries.wait(intent_id)
-            ledger.timers.at(moment.mono + wait, partial(self._write_marker, intent_id))
-        elif run is not None and marker_order(run, ledger.state.places).marker != self._written.pop(
-            intent_id, b""
-        ):
-            ledger.timers.at(moment.mono + MARKER_DELAY_S, partial(self._write_marker, intent_id))
-        else:
-            self._close(intent_id)
-
     def ended(self, result: Ended, moment: Moment) -> None:
         """An attempt is over: its result is accepted once, and what asked for its end is done."""
         intent_id, reason = self._cancels.get(result.conversion_id, ("", None))
@@ -378,14 +347,12 @@ class Work:
     def _forget(self, intent_id: str) -> None:
         each = self._intents.pop(intent_id, None)
         self._retries.forget(intent_id)
-        self._written.pop(intent_id, None)
+        self._markers.forget(intent_id)
         if each is None:
             return
         intent = each.stored.intent
         if isinstance(intent, CancelIntent):
             self._cancels.pop(intent.conversion_id, None)
-        elif isinstance(intent, MarkerIntent):
-            self._markers.pop(intent.run_id, None)
 
     def is_cancelled(self, conversion_id: str) -> bool:
         """Whether a client asked for this conversion to be ended, before it had started."""

@@ -12,7 +12,7 @@ from storage_protocol.records import CountedMark
 
 from . import barrier, facts, render
 from .conversions import cancel_queued, queue_for
-from .decision import Accepted, AcqIntent, Answer, Decision, Intended, Moment, Waits, plain
+from .decision import Accepted, AcqIntent, Answer, Decision, Intended, Moment, Undone, Waits, plain
 from .facts import Event
 from .lifecycle import transition
 from .ownership import (
@@ -137,10 +137,16 @@ def _expected(storage: Storage, command: commands.NewAcq) -> tuple[tuple[str, ..
 
 def settle_acq(state: State, intent: AcqIntent, result: Done | Taken | Failed, now: Moment) -> Decision:
     """The acquisition's folder is there, or cannot be made: the second decision of `new_acq_storage`."""
-    if isinstance(result, Failed):
-        return Refusal(result.code, result.message, result.details)
     acq, id = intent.acq, intent.acq.node_id
     found = state.acq(id)
+    if isinstance(result, Failed):
+        refusal = Refusal(result.code, result.message, result.details)
+        if found is None or intent.removes or result.code != "unavailable":
+            return refusal
+        # The marker file may say already that it is open again, which it never was: it is sealed once more.
+        message = f"It could not be opened again, and is sealed once more: {result.message}"
+        warned = facts.AcqWarned(id, "reopening", message, unsealed=True)
+        return Undone(refusal, (Event(warned, found.storage_id, id),))
     events: list[Event] = []
     if found is not None and intent.removes:
         events += cancel_queued(state, id, "acquisition removed", now)

@@ -56,6 +56,18 @@ class Intended(Struct, frozen=True):
     intent: Intent
 
 
+class Undone(Struct, frozen=True):
+    """The command is refused after outside work that may be half done: what is to be put right.
+
+    events  become true
+    marker  the run whose marker file is to be written anew
+    """
+
+    refusal: Refusal
+    events: tuple[Event, ...] = ()
+    marker: str | None = None
+
+
 class Waits(Struct, frozen=True):
     """The acquisition is being sealed: the command waits until it is."""
 
@@ -158,7 +170,7 @@ class EmptyIntent(Struct, frozen=True, tag="empty"):
 Intent = (
     ConfigIntent | RunIntent | AcqIntent | CancelIntent | MarkerIntent | LookIntent | RestoreIntent | EmptyIntent
 )
-Decision = Accepted | Intended | Waits | Refusal
+Decision = Accepted | Intended | Waits | Undone | Refusal
 
 
 def plain(value: Any) -> Answer:

@@ -207,7 +207,8 @@ def _only_files(state: State, event: Event, fact: Any, time: str) -> list[Put]:
 def _acq_warned(state: State, event: Event, fact: facts.AcqWarned, time: str) -> list[Put]:
     acq = _acq(state, fact.acq_id)
     warnings = _warned(acq.warnings, fact.what, fact.message, time)
-    return [(("node", acq.node_id), replace(acq, warnings=warnings))]
+    sealed = acq.sealed and not fact.unsealed
+    return [(("node", acq.node_id), replace(acq, warnings=warnings, sealed=sealed))]
 
 
 def _conversion(state: State, event: Event, fact: Any, time: str) -> list[Put]:

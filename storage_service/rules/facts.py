@@ -170,10 +170,13 @@ class TrashEmptied(Fact, frozen=True, tag="trash.emptied"):
 
 
 class AcqWarned(Fact, frozen=True, tag="acquisition.warning"):
+    """`unsealed`: its marker file may say what is not so, and is to be written anew."""
+
     TYPE: ClassVar = "acquisition.warning"
     acq_id: str
     what: str
     message: str
+    unsealed: bool = False
 
 
 class ConversionQueued(Fact, frozen=True, tag="conversion.queued"):

@@ -10,7 +10,7 @@ from storage_protocol.limits import Limits
 
 from . import facts, render
 from .conversions import cancel_queued
-from .decision import Accepted, Answer, Decision, Intended, Moment, RunIntent, Waits, plain
+from .decision import Accepted, Answer, Decision, Intended, Moment, RunIntent, Undone, Waits, plain
 from .facts import Event
 from .lifecycle import transition
 from .ownership import anothers, is_orphan, own_run, run_id_of, the_storage, wrong_acq_state, wrong_storage_state
@@ -113,7 +113,11 @@ def settle_run(
 ) -> Decision:
     """The run's folder is there, or cannot be made: the second decision of `new_run_storage`."""
     if isinstance(result, Failed):
-        return Refusal(result.code, result.message, result.details)
+        refusal = Refusal(result.code, result.message, result.details)
+        there = state.run(intent.run.node_id) is not None
+        # The marker file may have parameters that were never set.
+        half = there and not intent.removes and result.code == "unavailable"
+        return Undone(refusal, marker=intent.run.node_id) if half else refusal
     storage = the_storage(state, intent.storage_id)
     if isinstance(storage, Refusal):
         return storage

@@ -178,14 +178,14 @@ def test_many_at_a_door_cost_each_other_nothing() -> None:
     shell = with_run()
     shell.door = lambda order: None
     tried = 0
-    attempt = shell.desk._attempt
+    attempt = shell.desk._deciding.attempt
 
     def counted(*args: object) -> bool:
         nonlocal tried
         tried += 1
         return attempt(*args)
 
-    shell.desk._attempt = counted
+    shell.desk._deciding.attempt = counted
     for n in range(100):
         shell.send(new_acq(acq_name=f"a{n}"), peer=b"peer%d" % n)
     shell.run()

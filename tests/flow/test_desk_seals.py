@@ -119,7 +119,6 @@ def test_a_seal_of_what_is_open_changes_nothing() -> None:
     assert (shell.seqs(), shell.record(("node", ACQ)).sealed) == (seqs, False)
 
 
-@pytest.mark.xfail(strict=True, reason="the marker of a segment that was never opened stays")
 def test_an_acquisition_that_could_not_be_opened_again_keeps_the_marker_file_of_its_seal() -> None:
     mount, shell = Mount(Scripts()), StepShell()
     shell.door = mount.carry_out
@@ -131,7 +130,24 @@ def test_an_acquisition_that_could_not_be_opened_again_keeps_the_marker_file_of_
     assert shell.call(new_acq()).error.code == "unavailable"
     mount.blind = False
     shell.wait(300.0)
-    assert mount.told("r/a") == sealed
+    told = mount.told("r/a")
+    assert next(each["what"] for each in told.pop("warnings")) == "reopening"
+    assert told == {name: value for name, value in sealed.items() if name != "warnings"}
+    assert shell.call(new_acq()).result["segment"] == 2
+    shell.sound()
+
+
+def test_a_run_that_could_not_be_reused_keeps_its_parameters_in_its_marker_file() -> None:
+    mount, shell = Mount(Scripts()), StepShell()
+    shell.door = mount.carry_out
+    shell.must(init(), config(), new_run(params={"x": 1}))
+    before = mount.told("r")
+    mount.blind = True
+    assert shell.call(new_run(params={"x": 2})).error.code == "unavailable"
+    mount.blind = False
+    shell.wait(300.0)
+    assert (mount.told("r"), before["params"]) == (before, {"x": 1})
+    shell.sound()
 
 
 # Marker files of runs

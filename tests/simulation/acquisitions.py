@@ -149,7 +149,9 @@ class Acquisitions(Records):
         self._put("acq", subject, None)
 
     def _acquisition_warning(self, event: Map, subject: str, data: Map) -> None:
-        self._put("acq", subject, self._warned(self._acq(event, ""), event))
+        acq = self._warned(self._acq(event, ""), event)
+        # What could not be opened again is sealed once more: nobody knows what its marker file says.
+        self._put("acq", subject, {**acq, "sealed": acq["sealed"] and data["what"] != "reopening"})
 
     # Conversions
 
