@@ -46,9 +46,14 @@ _OPTIONS = {
     zmq.LINGER: 0,
     zmq.RECONNECT_IVL: 100,
     zmq.RECONNECT_IVL_MAX: 1000,
-    # A peer that vanished without a word is noticed after this many milliseconds.
-    zmq.HEARTBEAT_IVL: 2000,
-    zmq.HEARTBEAT_TIMEOUT: 6000,
+    # A service that vanished without a word is noticed by TCP, and sooner by its silence. Not by heartbeats of
+    # ZeroMQ: with them libzmq 4.3.5 ends the process of a subscriber that stands still while its queue is full
+    # (libzmq issues 3937 and 4767).
+    zmq.TCP_KEEPALIVE: 1,
+    zmq.TCP_KEEPALIVE_IDLE: 10,
+    zmq.TCP_KEEPALIVE_INTVL: 5,
+    zmq.TCP_KEEPALIVE_CNT: 3,
+    zmq.TCP_MAXRT: 30_000,
 }
 
 
