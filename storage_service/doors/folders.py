@@ -265,9 +265,10 @@ class FolderMount:
             with ExitStack() as opened:
                 passing("folders.seal")
                 folder = self._own_folder(opened, order)
-                if not self._losses.sync(order.uid, folder):  # for long: without the lock
-                    lost = "the file system lost something that was written since the acquisition was opened"
-                    raise self._unavailable(f"{lost}, its files must be looked at")
+                said = self._losses.sync(order.uid, folder)  # for long: without the lock
+                if said is not None:
+                    lost = "something that was written since the acquisition was opened is lost"
+                    raise self._unavailable(f"{said}: {lost}, its files must be looked at")
                 passing("folders.data_synced")
         with ExitStack() as opened, self._lock:
             passing("folders.mark")

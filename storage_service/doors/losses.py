@@ -18,12 +18,13 @@ _LOST = (errno.EIO, errno.ENOSPC, errno.EDQUOT)
 
 
 class _FileSystem:
-    """The description that is held, how often it told of a loss, and what each acquisition knows of that."""
+    """The description that is held, how often it told of a loss, in what words, and what each acquisition knows."""
 
     def __init__(self, held: Directory) -> None:
         self.held = held
         self.asking = threading.Lock()
         self.losses = 0
+        self.said = ""
         self.known: dict[str, int] = {}
 
 
@@ -41,8 +42,9 @@ class Losses:
             system = self._system(folder)
             system.known[uid] = system.losses
 
-    def sync(self, uid: str, folder: Directory) -> bool:
-        """Sync the file system of a folder. False: it lost something since the acquisition was opened.
+    def sync(self, uid: str, folder: Directory) -> str | None:
+        """Sync the file system of a folder. Nil: all is there; a text, what the system said: something was lost since
+        the acquisition was opened.
 
         Each acquisition is told so once; asked again, it is as if it had been looked at. Raises OSError when it
         cannot be synced for another reason.
@@ -59,18 +61,18 @@ class Losses:
                 except OSError as error:
                     if error.errno not in _LOST:
                         raise
-                    system.losses += 1
+                    system.losses, system.said = system.losses + 1, error.strerror or type(error).__name__
             losses = system.losses
         with self._lock:
             if system.known.get(uid, losses) < losses:
                 system.known[uid] = losses
-                return False
+                return system.said
             system.known.pop(uid, None)
             if not system.known:
                 # First forgotten: a descriptor that could not be closed is not one to ask.
                 self._systems = {key: each for key, each in self._systems.items() if each is not system}
                 system.held.close()
-        return True
+        return None
 
     def _system(self, folder: Directory) -> _FileSystem:
         device = folder.device()

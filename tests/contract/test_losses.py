@@ -60,7 +60,7 @@ def folder(tmp_path: Path) -> Iterator[Directory]:
 def seal(losses: Losses, uid: str, at: Path) -> bool:
     """Sync for one acquisition as the door does: its folder is opened for this."""
     with Directory.at(at) as folder:
-        return losses.sync(uid, folder)
+        return losses.sync(uid, folder) is None
 
 
 def test_every_acquisition_that_was_open_is_told_of_a_loss_and_only_once(
@@ -105,7 +105,7 @@ def test_of_two_seals_at_once_both_hear_of_a_loss(losses: Losses, kernel: Kernel
     losses.watch("b", folder)
     kernel.errors += 1
     with ThreadPoolExecutor(2) as pool:
-        told = list(pool.map(lambda uid: losses.sync(uid, folder), ["a", "b"]))
+        told = list(pool.map(lambda uid: losses.sync(uid, folder) is None, ["a", "b"]))
     assert told == [False, False]
 
 
