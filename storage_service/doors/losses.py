@@ -18,7 +18,7 @@ _LOST = (errno.EIO, errno.ENOSPC, errno.EDQUOT)
 
 
 class _FileSystem:
-    """The description that is held, how often it told of a loss, in what words, and what each acquisition knows."""
+    """The description that is held; how often it told of a loss, and how; what each acquisition knows of that."""
 
     def __init__(self, held: Directory) -> None:
         self.held = held
@@ -43,7 +43,7 @@ class Losses:
             system.known[uid] = system.losses
 
     def sync(self, uid: str, folder: Directory) -> str | None:
-        """Sync the file system of a folder. Nil: all is there; a text, what the system said: something was lost since
+        """Sync the file system of a folder. Nil: all is there; else what the system said: something was lost since
         the acquisition was opened.
 
         Each acquisition is told so once; asked again, it is as if it had been looked at. Raises OSError when it
