@@ -142,8 +142,14 @@ def test_without_a_place_in_the_rundb_only_files_come_back_and_the_reply_says_so
         assert new["uid"] != old["uid"]
 
 
-def test_what_is_not_there_or_does_not_say_where_it_was_is_not_found(wire: Wire, service: Service) -> None:
-    nobody = str(uuid.uuid4())
+def test_what_is_not_there_or_does_not_say_where_it_was_is_not_found(own_service: Make) -> None:
+    # One of its own: others make the folder of the mount point that is not there.
+    service = own_service()
+    with service.connect() as wire:
+        nothing_is_found(wire, service, str(uuid.uuid4()))
+
+
+def nothing_is_found(wire: Wire, service: Service, nobody: str) -> None:
     for cmd, args in (("restore_trash", {"uid": nobody}), ("empty_trash", {"uid": nobody})):
         refused = wire.refusal(cmd, mp="file:///", **args)
         assert (refused.code, refused.details["what"], refused.details["id"]) == ("not_found", "trash", nobody)
