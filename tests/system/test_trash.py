@@ -144,7 +144,7 @@ def test_without_a_place_in_the_rundb_only_files_come_back_and_the_reply_says_so
 
 def test_what_is_not_there_or_does_not_say_where_it_was_is_not_found(own_service: Make) -> None:
     # One of its own: others make the folder of the mount point that is not there.
-    service = own_service()
+    service = own_service({"mounts": {"file:///": "data", "file:///spare": "spare"}})
     with service.connect() as wire:
         nothing_is_found(wire, service, str(uuid.uuid4()))
 
