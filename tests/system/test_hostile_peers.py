@@ -320,19 +320,21 @@ def test_a_peer_that_sends_a_byte_now_and_then_harms_nobody(attacked: Service, p
 def test_peers_that_die_with_much_unread_do_not_take_the_service_with_them(
     attacked: Service, polite: Polite
 ) -> None:
-    message = (b"\x01" + PING[1:]) * 1023 + PING
     dead = []
     for _ in range(40):
-        peer = greeted(attacked)
+        # One after the other over the time between two heartbeats: what is due at each of them is due at any time.
+        dead.append(greeted(attacked))
+        polite.ask_for(5 / 40)
+    message = (b"\x01" + PING[1:]) * 1023 + PING
+    for peer in dead:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         peer.settimeout(0.05)
         with contextlib.suppress(TimeoutError):
             while True:
                 peer.sendall(message)
-        dead.append(peer)
     for peer in dead:
         peer.close()
-    polite.ask_for(7)
+    polite.ask_for(5)
     assert attacked.running
 
 
