@@ -147,10 +147,13 @@ class Desk:
 
     def _look_at_all(self, moment: Moment) -> None:
         """Once in a while everybody that waits is looked at, for what nobody woke: there should be nothing."""
-        waiting = self._ledger.peers.idle()
-        self._ledger.peers.wake_all()
+        peers = self._ledger.peers
+        # Who waits for a look-up that is out will be woken, though something else may have decided it already.
+        woken = peers.waiting_for(self._ledger.asking.is_out)
+        waiting = peers.idle(woken)
+        peers.wake_all()
         self._go_on(moment)
-        self.overlooked += waiting - self._ledger.peers.idle()
+        self.overlooked += waiting - peers.idle(woken)
 
     def _follow(self, event: Event, moment: Moment) -> None:
         """An event became true in memory."""

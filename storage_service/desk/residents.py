@@ -25,6 +25,10 @@ class Residents:
         self._asked.update(dict.fromkeys(fresh, self._evictions))
         return fresh
 
+    def is_asked(self, key: Key) -> bool:
+        """Whether the store has not answered yet what it has of this key."""
+        return key in self._asked
+
     def looked_up(self, key: Key, record: Any) -> None:
         """What the store has of a key. What came into memory meanwhile is newer.
 
