@@ -38,6 +38,7 @@ from .desk.keyring import Keyring
 from .desk.messages import Ticket, open_message
 from .desk.out import Out
 from .doors.conversion import Scripts, Settings, end_leftovers
+from .doors.manifest_processes import ManifestProcesses
 from .mounts import Mounts
 from .notify import notify
 from .queries import Queries
@@ -116,6 +117,7 @@ class Service:
             describe=encode_value(self._description()),
             fresh=lambda: str(uuid4()),
             defect=lambda incident, error: _log.error("defect", incident=incident, exc_info=error),
+            manifest_kind=lambda storage_id: config.files_of(storage_id).manifest,
         )
 
     def _description(self) -> dict[str, Any]:
@@ -146,12 +148,10 @@ class Service:
             self._on_progress,
             self._on_ended,
         )
-        tails: dict[str, int] = {}
-        for topic, seq in self._journal.by_topic.items():
-            type_ = topic.split("/", 1)[0]
-            tails[type_] = max(seq, tails.get(type_, 0))
+        self._manifests = ManifestProcesses(loop, config.mounts, config.manifest.processes, self._outcome)
         try:
-            self._publisher = Publisher(self._context, config.endpoints.events, tails, self._journal.last_seq)
+            tails, last_seq = self._journal.tails(), self._journal.last_seq
+            self._publisher = Publisher(self._context, config.endpoints.events, tails, last_seq)
             self._endpoint = Endpoint(
                 loop, self._context, config.endpoints.commands, config.limits.message_bytes, self._on_messages
             )
@@ -184,10 +184,7 @@ class Service:
             ids = [each.conversion_id for each in running]
             grace = self._config.conversion.grace_s
             ended = await self._loop.run_in_executor(None, end_leftovers, ids, grace)
-        records = [(("storage", each.storage_id), each) for each in snapshot.storages]
-        nodes = [(("node", each.node_id), each) for each in snapshot.nodes]
-        conversions = [(("conversion", each.conversion_id), each) for each in snapshot.conversions]
-        desk.restore([*records, *nodes, *conversions], snapshot.intents, self._now())
+        desk.restore(snapshot.records(), snapshot.intents, self._now())
         for each in running:
             reason = "the service ended while it ran"
             desk.ended(Ended(each.conversion_id, each.attempt, "interrupted", reason=reason), self._now())
@@ -202,6 +199,7 @@ class Service:
             conversions_queued=len(snapshot.conversions) - len(running),
             conversions_interrupted=len(running),
             processes_ended=ended,
+            manifests_to_write=len(snapshot.dues),
             intents=len(snapshot.intents),
         )
         self._after()
@@ -223,6 +221,7 @@ class Service:
         _log.info("stopping")
         self._endpoint.stop_reading()
         self._desk.start_no_more()
+        self._manifests.close()
         await self._scripts.close()
         try:
             async with asyncio.timeout(PATIENCE_S):
@@ -277,7 +276,9 @@ class Service:
         """What of `get_status` this file knows."""
         return {
             "started_at": self._started_at,
-            "queues": {**self._desk.counts(), "replies_dropped": self._endpoint.dropped},
+            "queues": self._desk.counts()
+            | self._manifests.progress()
+            | {"replies_dropped": self._endpoint.dropped},
             "warnings": list(self._config.warnings),
         }
 
@@ -328,6 +329,7 @@ class Service:
             self._mounts.open_script(script, partial(self._start_script, script))
         for conversion_id in out.cancels:
             self._scripts.cancel(conversion_id)
+        self._manifests.carry_out(out.manifests, out.manifest_cancels)
 
     def _hand(self, pool: ThreadPoolExecutor, work: Callable[[], Any], tell: Callable[[Any], None]) -> None:
         """Do `work` in a thread; `tell` hears in the loop what came of it, an exception too."""

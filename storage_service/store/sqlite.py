@@ -21,7 +21,9 @@ from ..rules.state import Acq, Conversion, Counter, Group, Key, Node, Run, Stora
 from .interface import Committed, NotWrittenError, Snapshot, StoreError, UnknownOutcomeError
 from .migrate import migrate, refuse_newer
 from .rows import (
+    decode_chain,
     decode_conversion,
+    decode_due,
     decode_intent,
     decode_node,
     decode_storage,
@@ -96,7 +98,9 @@ class SqliteWriter:
         at_work = [
             id for (id,) in db.execute("SELECT node_id FROM nodes WHERE kind = 'acq' AND sealed = 0 ORDER BY n")
         ]
-        ids = dict.fromkeys([*at_work, *(each.acq_id for each in conversions)])
+        dues = [decode_due(record) for (record,) in db.execute("SELECT record FROM dues ORDER BY n")]
+        of_others = [*(each.acq_id for each in conversions), *(each.acq_id for each in dues)]
+        ids = dict.fromkeys([*at_work, *of_others])
         nodes = [node for id in ids if (node := _node(db, id)) is not None]
         return Snapshot(
             journal_id=self.journal_id,
@@ -112,6 +116,8 @@ class SqliteWriter:
             intents=[decode_intent(intent) for (intent,) in db.execute("SELECT intent FROM intents ORDER BY n")],
             newest_key_ms=self._newest_key_ms,
             forgotten_ms=self._forgotten_ms,
+            chains=[decode_chain(record) for (record,) in db.execute("SELECT record FROM chains")],
+            dues=dues,
         )
 
     def commit(self, batch: Batch, wall: float) -> Committed:
@@ -159,6 +165,12 @@ class SqliteWriter:
                     self._write_storage(id, record)
                 case "conversion" if isinstance(record, Conversion):
                     self._write_conversion(record)
+                case "due" if record is None:
+                    self._db.execute("DELETE FROM dues WHERE acq_id = ?", (id,))
+                case "due":
+                    self._db.execute(_PUT_DUE, (id, encode(record)))
+                case "chain":
+                    self._db.execute(_PUT_CHAIN, (id, encode(record)))
                 case "counter" if isinstance(record, Counter):
                     sql = "INSERT INTO counters VALUES (?, ?) ON CONFLICT DO UPDATE SET highest = excluded.highest"
                     self._db.execute(sql, (id, record.highest))
@@ -210,6 +222,7 @@ class SqliteWriter:
         for id in batch.wiped:
             self._db.execute("DELETE FROM search WHERE n = (SELECT n FROM nodes WHERE node_id = ?)", (id,))
             self._db.execute("DELETE FROM params WHERE node_id = ?", (id,))
+            self._db.execute("DELETE FROM derived WHERE node_id = ?", (id,))
             self._db.execute("DELETE FROM nodes WHERE node_id = ?", (id,))
         for (table, _), record in batch.records.items():
             if table == "node" and isinstance(record, Group | Run | Acq):
@@ -219,21 +232,21 @@ class SqliteWriter:
         self._insert("INSERT INTO params VALUES ", params, upsert)
         for id, searched in batch.searched.items():
             self._db.execute("DELETE FROM search WHERE n = (SELECT n FROM nodes WHERE node_id = ?)", (id,))
-            if searched:
-                self._db.execute(
-                    "INSERT INTO search SELECT name, class, value, n FROM params JOIN nodes USING (node_id)"
-                    " WHERE node_id = ?",
-                    (id,),
-                )
+            for table in ("params", "derived") if searched else ():
+                self._db.execute(_PUT_SEARCH.format(table), (id,))
+        self._write_derived(batch)
         for id, name in batch.run_params:
             self._db.execute(
                 "DELETE FROM search WHERE n = (SELECT n FROM nodes WHERE node_id = ?) AND name = ?", (id, name)
             )
-            self._db.execute(
-                "INSERT INTO search SELECT name, class, value, n FROM params JOIN nodes USING (node_id)"
-                " WHERE node_id = ? AND name = ?",
-                (id, name),
-            )
+            self._db.execute(_PUT_SEARCH.format("params") + " AND name = ?", (id, name))
+
+    def _write_derived(self, batch: Batch) -> None:
+        """What is told of nodes besides their parameters; those are in the search rows, as they are closed."""
+        for (id, name), value in batch.derived.items():
+            self._db.execute(_DROP_SEARCHED, (id, id, name))
+            self._db.execute("INSERT OR REPLACE INTO derived VALUES (?, ?, ?, ?)", (id, name, *value_row(value)))
+            self._db.execute(_PUT_SEARCH.format("derived") + " AND name = ?", (id, name))
 
     def _insert(self, head: str, rows: Sequence[Sequence[Any]], tail: str = "") -> None:
         """INSERT with many rows a statement."""
@@ -246,6 +259,15 @@ class SqliteWriter:
                 at += chunk
 
 
+_PUT_SEARCH = (
+    "INSERT INTO search SELECT name, class, value, n FROM {} JOIN nodes USING (node_id) WHERE node_id = ?"
+)
+_DROP_SEARCHED = """
+DELETE FROM search WHERE n = (SELECT n FROM nodes WHERE node_id = ?)
+    AND (name, class, value) IN (SELECT name, class, value FROM derived WHERE node_id = ? AND name = ?)
+"""
+_PUT_DUE = "INSERT INTO dues (acq_id, record) VALUES (?, ?) ON CONFLICT DO UPDATE SET record = excluded.record"
+_PUT_CHAIN = "INSERT INTO chains VALUES (?, ?) ON CONFLICT DO UPDATE SET record = excluded.record"
 _PUT_NODE = """
 INSERT INTO nodes (node_id, kind, parent_id, visible, at, storage_id, state, verdict, sealed, record)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)

@@ -9,7 +9,7 @@ from typing import Any
 from storage_protocol import commands as c
 from storage_protocol.commands import Command
 from storage_service.rules.conversions import Policy
-from storage_service.rules.state import Acq, Conversion
+from storage_service.rules.state import Acq, Conversion, Due
 from storage_service.rules.work import Done, Failed, MakeFolder, Order, Result, Taken
 
 from .memory_store import MemoryStore
@@ -80,6 +80,7 @@ def step(random: Random) -> Any:
         (5, lambda: ("door", pick(["done", "done", "done", "hangs", "away", "another's", "taken"]))),
         (6, lambda: ("released", pick([Done(), Done(), Done(), AWAY]))),
         (6, lambda: ("end", pick(ENDS))),
+        (6, lambda: ("hashed", pick([None, None, None, AWAY]))),
         (4, lambda: ("on conversion", pick([c.CancelConversion, c.RetryConversion]), random.randrange(9))),
         (6, lambda: ("wait", pick([0.5, 2.0, 6.0, 70.0]))),
         (2, lambda: ("look-ups held", pick([True, False]))),
@@ -113,7 +114,7 @@ class Clients:
 
     def __init__(self, store: MemoryStore | SqliteStore | None = None) -> None:
         policy = Policy(max_attempts=2, backoff_s=1.0, max_interruptions=3)
-        self.shell = StepShell(policy=policy, store=store)
+        self.shell = StepShell(policy=policy, store=store, manifest_kind="blake3")
         self.keyed: list[tuple[Command, str]] = []
         self.waiting: list[tuple[bytes, int]] = []
 
@@ -143,6 +144,8 @@ class Clients:
                 shell.desk.outcome(work_id, result, shell.now)
             case ("end", (how, exit_code)) if shell.scripts:
                 shell.end(next(iter(shell.scripts)), how, exit_code)
+            case ("hashed", result) if shell.manifests:
+                shell.hashed(result)
             case ("on conversion", make, number):
                 ids = [id for table, id in shell.store.records if table == "conversion"]
                 if ids:
@@ -165,6 +168,8 @@ class Clients:
         for _ in range(20):
             for id in list(shell.scripts):
                 shell.end(id)
+            while shell.manifests:
+                shell.hashed()
             shell.wait(70.0)
         return shell
 
@@ -188,6 +193,8 @@ def lived(steps: list[Step], store: MemoryStore | SqliteStore | None = None) -> 
             assert not record.active
         if isinstance(record, Acq):
             assert record.sealed == (record.state != "open")
+            assert bool(record.manifests) == record.sealed
+        assert not isinstance(record, Due)
     shell.restart()
     assert shell.types() == []
     return shell
