@@ -187,7 +187,7 @@ class Service:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(10)
-        for pid in _carriers(self.token):
+        for pid in carriers(self.token):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
@@ -213,7 +213,8 @@ def _value(value: object) -> str:
     return json.dumps(value)
 
 
-def _carriers(token: str) -> list[int]:
+def carriers(token: str) -> list[int]:
+    """The processes that have this token of a test in their environment."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
