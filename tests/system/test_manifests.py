@@ -339,6 +339,23 @@ def test_the_processes_are_modest_and_few(own_service: Make) -> None:
         eventually(lambda: all(os.getpriority(os.PRIO_PROCESS, pid) == 19 for pid in pids))
 
 
+def test_a_mount_point_whose_files_take_long_keeps_no_other_waiting(own_service: Make) -> None:
+    service = own_service({"mounts": {"file:///": "data", "file:///other": "other"}}, start=False)
+    (service.folder / "other").mkdir()
+    with service.start().connect() as wire:
+        slow = storage_on(wire, "slow").open()
+        slow.run()
+        acq = slow.acq("a")
+        large(folder_of(acq) / "large.dat")
+        slow.close(acq)
+        at_work(wire)
+        quick = Storage(wire, "quick", brg_name="gq", brg_path="q", brg_mp="file:///other").open()
+        quick.run()
+        taken(quick, "a")
+        eventually(lambda: quick.types(0, "acquisition.manifest_written"))
+        assert slow.types(0, "acquisition.manifest_written") == []
+
+
 def shelf_with_a_large_file(tmp_path: Path, size: int) -> Shelf:
     """A file that takes as long as one likes, with a manifest that has another digest of it."""
     shelf = Shelf(tmp_path)
