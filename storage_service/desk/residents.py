@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..rules.state import Acq, Conversion, Key, State, Storage
+from ..rules.state import Acq, Chain, Conversion, Due, Key, State, Storage
 
 MAX_RESIDENT = 20_000
 TRANSIENT = ("nested", "acqs_of")
@@ -72,7 +72,7 @@ class Residents:
 
 def _at_work(record: Any) -> bool:
     match record:
-        case Storage():
+        case Storage() | Chain() | Due():
             return True
         case Conversion():
             return record.active

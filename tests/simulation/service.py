@@ -84,7 +84,13 @@ class Service:
         self.out: Out | None = None
         self.stops = False
         self.desk: Desk = desk_on(
-            store, policy=policy, max_parallel=max_parallel, limits=LIMITS, fresh=fresh, defect=self._defect
+            store,
+            policy=policy,
+            max_parallel=max_parallel,
+            limits=LIMITS,
+            fresh=fresh,
+            defect=self._defect,
+            manifest_kind=lambda storage_id: "off",
         )
         self._start()
 
