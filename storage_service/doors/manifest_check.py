@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from blake3 import blake3
 from msgspec import Struct
 
 from storage_service.doors.manifest_format import (
@@ -27,6 +28,7 @@ from storage_service.doors.manifest_format import (
     is_own,
     shown,
 )
+from storage_service.doors.manifest_marker import marker_digest, read_marker
 from storage_service.doors.manifest_merge import newest, side_by_side
 from storage_service.doors.manifest_tree import Found, digest_of, listed, open_file, walk
 from storage_service.rules.state import Link
@@ -50,6 +52,7 @@ class Finding(Struct, frozen=True):
 
         added       it came after the sealing
         replaced    it was changed by a conversion, as that one's manifest tells; removed: the same, taken away
+        rewritten   acquisition.json was written anew by a second seal, and what lasts of it is as it was
         undigested  its manifest has no digest of it
         chain       the manifest before it is not to be found here
         unproven    there is no manifest that tells what must be here
@@ -218,9 +221,23 @@ def _candidates(
             report.note("undigested", last.shown, last.problem)
         elif found is None:
             report.hurt("missing", last.shown)
+        elif _is_rewritten(found, last):
+            report.note("rewritten", last.shown)
         elif (now := _alike(found, last, report)) is not None and last.blake3 is not None and not fast:
             expected[path] = last, now
             yield path
+
+
+def _is_rewritten(found: Found, last: Entry) -> bool:
+    """Whether it is the marker file, other than it was, and what lasts of it the same."""
+    if last.lasting_blake3 is None or not stat.S_ISREG(found.status.st_mode):
+        return False
+    try:
+        content = read_marker(found.parent, found.name)
+    except OSError:
+        return False
+    same = len(content) == last.size and last.blake3 in (None, blake3(content).hexdigest())
+    return not same and marker_digest(content) == last.lasting_blake3
 
 
 def _alike(found: Found, last: Entry, report: Report) -> Entry | None:

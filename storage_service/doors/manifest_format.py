@@ -60,6 +60,7 @@ class Entry(Struct, frozen=True, omit_defaults=True, kw_only=True):
               earlier manifest, and not there any more
     size      bytes, and mtime_ns, nanoseconds since 1970: of a `file`
     blake3    of its content; left out where the manifest has sizes alone, or there is a problem
+    lasting_blake3  of `acquisition.json`: of what nobody changes in it after the seal (`marker_digest`)
     target    of a `link`, which is not followed
     problem   why there is no digest
     """
@@ -70,6 +71,7 @@ class Entry(Struct, frozen=True, omit_defaults=True, kw_only=True):
     size: int | None = None
     mtime_ns: int | None = None
     blake3: str | None = None
+    lasting_blake3: str | None = None
     target: str | None = None
     target_b64: str | None = None
     problem: str | None = None

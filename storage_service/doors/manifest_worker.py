@@ -35,6 +35,7 @@ from storage_service.doors.manifest_format import (
     header_of,
     is_own,
 )
+from storage_service.doors.manifest_marker import marker_digest, read_marker
 from storage_service.doors.manifest_merge import newest, side_by_side
 from storage_service.doors.manifest_tree import Found, listed, walk
 from storage_service.doors.markers import markers_in
@@ -128,7 +129,7 @@ def _write(folder: Directory, order: WriteManifest, read: _Reading) -> ManifestD
 
 def _entries(folder: Directory, order: WriteManifest, sealed: tuple[int, ...], read: _Reading) -> Iterator[Entry]:
     """What the manifest is to list."""
-    fd, hashes = folder.fileno(), order.kind == "blake3"
+    fd = folder.fileno()
     here = ((found.path, found) for found in walk(fd) if not is_own(found.path))
     with ExitStack() as opened:
         known = newest(_earlier(opened, fd, name) for name in order.over)
@@ -138,8 +139,15 @@ def _entries(folder: Directory, order: WriteManifest, sealed: tuple[int, ...], r
                     yield entry(path, "gone")
             elif (pair is not None and _is_same(found, pair)) or (not order.later and _is_later(found, sealed)):
                 continue
-            elif (each := listed(found, hashes, read)) is not None and not _same_entry(each, pair):
+            elif (each := _listed(found, order, read)) is not None and not _same_entry(each, pair):
                 yield each
+
+
+def _listed(found: Found, order: WriteManifest, read: _Reading) -> Entry | None:
+    each = listed(found, order.kind == "blake3", read)
+    if each is None or found.path != order.marker_name.encode() or each.kind != "file":
+        return each
+    return msgspec.structs.replace(each, lasting_blake3=marker_digest(read_marker(found.parent, found.name)))
 
 
 def _earlier(opened: ExitStack, folder: int, name: str) -> Iterator[Entry]:
@@ -172,9 +180,12 @@ def _is_later(found: Found, sealed: tuple[int, ...]) -> bool:
 
 
 def _marker(folder: Directory, order: WriteManifest) -> tuple[int, ...]:
-    """Which file the marker is, and when it was changed. `Fault`: it is not there, or another's."""
+    """Which file the marker is, and when it was changed. `Fault`: not there, another's, or not of the seal."""
     for marker in markers_in(folder):
         if (marker.name, marker.id, marker.uid) == (order.marker_name, order.acq_id, order.uid):
+            said = msgspec.json.decode(read_marker(folder.fileno(), order.marker_name))
+            if said.get("segment") != order.segment or said.get("state") == "open":
+                raise _changed(order)
             status = os.stat(order.marker_name, dir_fd=folder.fileno(), follow_symlinks=False)
             return status.st_ino, status.st_ctime_ns
     place = "/".join(order.path)

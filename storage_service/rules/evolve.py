@@ -186,8 +186,11 @@ def _acq_aborted(state: State, event: Event, fact: facts.AcqAborted, time: str) 
 
 
 def _acq_sealed(state: State, event: Event, fact: facts.AcqSealed, time: str) -> list[Put]:
-    acq = replace(_acq(state, fact.acq_id), sealed=True, manifest=fact.manifest)
-    return [(("node", acq.node_id), acq), *manifests.after_seal(acq)]
+    acq = _acq(state, fact.acq_id)
+    # Sealed a second time, its manifests stay of the kind that they were.
+    kind = fact.manifest if acq.manifest == manifests.OFF else acq.manifest
+    acq = replace(acq, sealed=True, manifest=kind)
+    return [(("node", acq.node_id), acq), *manifests.after_seal(state, acq)]
 
 
 def _manifest_written(state: State, event: Event, fact: facts.ManifestWritten, time: str) -> list[Put]:

@@ -3,7 +3,8 @@
 An acquisition that is sealed owes the manifest of its segment, and after the end of a conversion one of what that
 has left. What is owed is a record (`Due`), and the newest manifest of a storage id is one (`Chain`): the next
 manifest names it. Opening an acquisition again, or removing it, takes back what it still owed: the manifest of the
-next segment lists every file anew.
+next segment lists every file anew. One that is sealed a second time, since it could not be opened again, owes
+nothing more for it: what the service itself changes in a marker file after the seal is known (docs/verify.md).
 """
 
 from __future__ import annotations
@@ -29,23 +30,26 @@ _ENDED = ("succeeded", "failed", "cancelled")
 # What the facts make due, for `evolve`
 
 
-def after_seal(acq: Acq) -> list[Put]:
-    """Sealed: the manifest of the segment is due."""
-    if acq.manifest == OFF:
-        return []
-    return [(("due", acq.node_id), Due(acq.node_id, acq.uid, acq.segment, acq.storage_id, acq.manifest))]
+def after_seal(state: State, acq: Acq) -> list[Put]:
+    """Sealed: the manifest of the segment is due; sealed a second time, what was due is so again, and no more."""
+    due = state.due(acq.node_id)
+    if due is None and acq.manifest != OFF and not acq.manifests:
+        due = Due(acq.node_id, acq.uid, acq.segment, acq.storage_id, acq.manifest)
+    return [(("due", acq.node_id), due)] if due is not None else []
 
 
 def after_conversion(state: State, acq: Acq | None, conversion: Conversion) -> list[Put]:
     """A conversion ended: what it left is to be listed, unless the next segment's manifest will have it."""
     if acq is None or conversion.state not in _ENDED or not conversion.attempt or acq.uid != conversion.uid:
         return []
-    if acq.state == "open" or not acq.sealed or acq.manifest == OFF:
+    if acq.state == "open" or acq.manifest == OFF:
         return []
-    due = state.due(acq.node_id) or Due(
-        acq.node_id, acq.uid, acq.segment, acq.storage_id, acq.manifest, whole=False
-    )
-    return [(("due", acq.node_id), replace(due, conversion=(conversion.segment, conversion.attempt)))]
+    after = Due(acq.node_id, acq.uid, acq.segment, acq.storage_id, acq.manifest, whole=False)
+    after = replace(after, conversion=(conversion.segment, conversion.attempt))
+    if after.name in acq.manifests:  # queued anew, it was cancelled before it began
+        return []
+    due = state.due(acq.node_id) or after
+    return [(("due", acq.node_id), replace(due, conversion=after.conversion))]
 
 
 def after_opening(state: State, acq_id: str) -> list[Put]:
@@ -112,7 +116,7 @@ def written(state: State, asked: WriteManifest, result: ManifestDone) -> tuple[E
     if due is None or (due.uid, due.segment) != (asked.uid, asked.segment):
         return ()
     acq = state.acq(asked.acq_id)
-    if acq is None or due.whole != (asked.conversion is None):
+    if acq is None or not acq.sealed or due.whole != (asked.conversion is None):
         return ()
     link = Link(asked.acq_id, asked.uid, asked.segment, asked.mp, "/".join(asked.path), asked.name, result.blake3)
     fact = facts.ManifestWritten(asked.storage_id, link, result.files, result.bytes)

@@ -283,6 +283,7 @@ def test_the_manifest_of_another_life_is_kept_under_another_name(shelf: Shelf) -
     assert (shelf.folder / "manifest-1-of-u1.json").read_bytes() == first
     assert "manifest-1-of-u1.json" in shelf.listed()
     shelf.put("manifest-2.json", b"something else")
+    shelf.seal(2)
     shelf.write(name="manifest-2.json", segment=2)
     assert (shelf.folder / "manifest-2-of-unknown.json").read_bytes() == b"something else"
 
