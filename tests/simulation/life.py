@@ -29,7 +29,7 @@ FAULTS = {
 }
 USUAL = {"go": 75.0, "send": 22.0, "again": 4.0, "wait": 4.0}
 
-HAND_OVERS = ("network", "store", "look-ups", "queries", "mount", "scripts", "manifests")
+HAND_OVERS = ("network", "store", "look-ups", "queries", "mount", "scripts")
 
 KINDS = ("blake3", "sizes", "off")
 
@@ -87,6 +87,7 @@ def life(seed: int, length: int = STEPS) -> Life:
         kinds=tuple(
             tuple(chance.choices(KINDS, [4.0, 2.0, 1.0], k=3)) for _ in range(chance.choice([1, 1, 1, 2, 3]))
         ),
-        slow={each: chance.choice([0.05, 0.2]) for each in HAND_OVERS if chance.random() < 0.2},
+        slow={each: chance.choice([0.05, 0.2]) for each in HAND_OVERS if chance.random() < 0.2}
+        | {"manifests": chance.choice([0.02, 0.2, 1.0])},
         steps=[(word, chance.getrandbits(32)) for word in words],
     )

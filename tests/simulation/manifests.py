@@ -54,6 +54,7 @@ class Manifests(Acquisitions):
         self.manifests: dict[tuple[str, str], str] = {}
         self._chains: dict[str, str] = {}
         self._due: dict[str, Owed] = {}
+        self._ran: set[str] = set()  # conversions that left something since their last end
 
     def kind_of(self, storage_id: str) -> str:
         return self.kinds[ord(storage_id[0]) % len(self.kinds)]
@@ -90,11 +91,12 @@ class Manifests(Acquisitions):
     def _conversion(self, event: Map, data: Map) -> Map:
         before = super()._conversion(event, data)
         acq, owed = self.acqs.get(data["acq_id"]), self._due.get(data["acq_id"])
-        ended = data["segment"], data["attempt"]
-        if event["type"] in ENDED and data["attempt"] and acq is not None and acq["uid"] == data["uid"]:
-            told = (data["uid"], "manifest-{}-conversion-{}.json".format(*ended)) in self.manifests
-            if owed is not None and not told and ended not in owed.ended:
-                owed.ended.append(ended)
+        if event["type"] == "conversion.started":
+            self._ran.add(data["conversion_id"])
+        if event["type"] in ENDED and data["conversion_id"] in self._ran:
+            self._ran.remove(data["conversion_id"])
+            if owed is not None and acq is not None and acq["uid"] == data["uid"]:
+                owed.ended.append((data["segment"], data["attempt"]))
         return before
 
     def _acquisition_manifest_written(self, event: Map, subject: str, data: Map) -> None:
@@ -128,9 +130,9 @@ class Hashers:
         self._mount, self._journal = mount, journal
         self.came: Counter[str] = Counter()
 
-    def carry_out(self, order: WriteManifest) -> ManifestDone | Failed:
+    def carry_out(self, order: WriteManifest, chance: Random) -> ManifestDone | Failed:
         there = self._mount.folders.get(order.path)
-        if self._mount.away or there is None:
+        if self._mount.away or there is None or chance.random() < 0.1:
             self.came["failed"] += 1
             return AWAY
         if (there.id, there.uid) != (order.acq_id, order.uid):
@@ -148,6 +150,9 @@ class Hashers:
         digest = f"digest {len(journal.sheets)}"
         previous = order.previous.blake3 if order.previous is not None else None
         journal.sheets[digest] = Sheet(order.uid, order.name, order.storage_id, previous)
+        if self._mount.blind:
+            self.came["failed afterwards"] += 1
+            return AWAY
         self.came["of a conversion" if order.conversion else "of a segment"] += 1
         return ManifestDone(1, 7, digest)
 
@@ -184,7 +189,7 @@ class Jobs:
     def get_on(self, job: Job, chance: Random) -> ManifestDone | Failed | None:
         """It is written, or fails; and, now or later, told: then what is returned is no None."""
         if job.result is None:
-            job.result = self._hashers.carry_out(job.order)
+            job.result = self._hashers.carry_out(job.order, chance)
             if chance.random() < 0.5:
                 return None
         self.under_way.remove(job)
@@ -194,5 +199,5 @@ class Jobs:
         """What was being written may be in place, and nobody hears of it."""
         for job in self.under_way:
             if job.result is None and chance.random() < 0.5:
-                self._hashers.carry_out(job.order)
+                self._hashers.carry_out(job.order, chance)
             self._hashers.came["lost"] += 1
