@@ -317,6 +317,7 @@ class Service:
         for conversion_id in out.cancels:
             passing("shell.cancel_handed")
             self._scripts.cancel(conversion_id)
+        passing("shell.manifests_handed")
         self._manifests.carry_out(out.manifests, out.manifest_cancels)
 
     def _hand(self, pool: ThreadPoolExecutor, work: Callable[[], Any], tell: Callable[[Any], None]) -> None:

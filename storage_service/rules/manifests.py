@@ -44,10 +44,13 @@ def after_conversion(state: State, acq: Acq | None, conversion: Conversion) -> l
         return []
     if acq.state == "open" or acq.manifest == OFF:
         return []
+    before = state.records.get(("conversion", conversion.conversion_id))
+    if not isinstance(before, Conversion) or not (
+        before.state == "running" or before.tries or before.interruptions
+    ):
+        return []  # queued anew, it was cancelled before it began: what it had left is listed
     after = Due(acq.node_id, acq.uid, acq.segment, acq.storage_id, acq.manifest, whole=False)
     after = replace(after, conversion=(conversion.segment, conversion.attempt))
-    if after.name in acq.manifests:  # queued anew, it was cancelled before it began
-        return []
     due = state.due(acq.node_id) or after
     return [(("due", acq.node_id), replace(due, conversion=after.conversion))]
 

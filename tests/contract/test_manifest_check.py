@@ -63,6 +63,31 @@ def _relink(path: Path, target: str) -> None:
     path.symlink_to(target)
 
 
+def marked(shelf: Shelf, **more: object) -> None:
+    """The service writes the marker file anew, with other values."""
+    path = shelf.folder / "acquisition.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **more}, indent=2))
+
+
+@pytest.mark.parametrize("kind", ["blake3", "sizes"])
+@pytest.mark.parametrize("fast", [False, True])
+def test_a_marker_file_of_a_second_seal_is_no_damage_if_what_lasts_of_it_is_the_same(
+    shelf: Shelf, kind: str, fast: bool
+) -> None:
+    marked(shelf, params={"threshold": 200}, warnings=[], conversion=None)
+    shelf.write(kind=kind)
+    marked(
+        shelf, warnings=[{"what": "reopening", "message": "x", "time": "t"}], conversion="failed", storage_id="t"
+    )
+    report = shelf.check(fast=fast)
+    assert (report.state, [(each.what, each.path) for each in report.notes]) == (
+        "ok",
+        [("rewritten", "acquisition.json")],
+    )
+    marked(shelf, params={"threshold": 201, "more": "so that it is longer"})
+    assert shelf.damage(fast=fast) == [("changed", "acquisition.json")]
+
+
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize("name", DAMAGES)
 def test_damage_is_named(shelf: Shelf, name: str) -> None:

@@ -16,7 +16,7 @@ import pytest
 from blake3 import blake3
 
 from storage_service.doors import manifest_tree
-from storage_service.rules.work import Failed
+from storage_service.rules.work import OPENED_AGAIN, Failed
 from tests.support.shelf import Shelf
 
 
@@ -271,6 +271,16 @@ def test_a_second_try_replaces_the_first(shelf: Shelf) -> None:
     shelf.put("b.dat")
     shelf.write()
     assert set(shelf.listed()) == {"a.dat", "b.dat"}
+
+
+@pytest.mark.parametrize(("segment", "state"), [(2, "open"), (1, "open"), (2, "finished")])
+def test_nothing_is_listed_of_what_is_not_as_it_was_sealed(shelf: Shelf, segment: int, state: str) -> None:
+    shelf.put("a.dat")
+    shelf.seal(segment, state)
+    failed = shelf.tried(shelf.order())
+    assert isinstance(failed, Failed)
+    assert (failed.code, failed.details) == ("unavailable", {"reason": OPENED_AGAIN})
+    assert not (shelf.folder / "manifest-1.json").exists()
 
 
 def test_the_manifest_of_another_life_is_kept_under_another_name(shelf: Shelf) -> None:
