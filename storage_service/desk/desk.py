@@ -201,7 +201,7 @@ class Desk:
             for repeat in self.keyring.committed(key):
                 self._ledger.replies.now(repeat, result)
         self._go_on(moment)
-        self._ledger.residents.evict(lambda: self.work.pinned() | self._ledger.transactions.uncommitted_keys())
+        self._ledger.residents.evict(self._ledger.transactions.uncommitted_keys)
 
     def rolled_back(self, batch: Batch, why: str, now: Now) -> None:
         """The batch is not durable, for certain: it and all that was decided on top of it never happened."""

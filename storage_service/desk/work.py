@@ -30,7 +30,7 @@ from ..rules.decision import (
 )
 from ..rules.facts import Event
 from ..rules.scope import scope_of_intent
-from ..rules.state import Acq, Conversion, Due, Key
+from ..rules.state import Acq, Conversion
 from ..rules.work import Ended, Failed
 from .attempts import Attempts
 from .batch import Batch, StoredIntent
@@ -364,16 +364,6 @@ class Work:
     def is_cancelled(self, conversion_id: str) -> bool:
         """Whether a client asked for this conversion to be ended, before it had started."""
         return conversion_id in self._cancels
-
-    def pinned(self) -> set[Key]:
-        """Records that must stay in memory, besides those that are open or active themselves."""
-        kept: set[Key] = set()
-        for record in self._ledger.state.records.values():
-            if isinstance(record, Acq) and (record.state == "open" or not record.sealed):
-                kept.add(("node", record.run_id))
-            elif (isinstance(record, Conversion) and record.active) or isinstance(record, Due):
-                kept.add(("node", record.acq_id))
-        return kept
 
     def counts(self) -> dict[str, int]:
         """What is under way, for `get_status`."""
