@@ -20,8 +20,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FOLDER = Path(__file__).parent
-PROMISES = ("R1", "R2", "R3", "R4", "R5", "R6", "R8", "R9", "R10", "R12")
-"""Those of docs/reliability.md; R7 is none of the service's."""
+PROMISES = ("R1", "R2", "R3", "R4", "R5", "R6", "R8", "R9", "R10", "R12", "MANIFEST")
+"""Those of docs/reliability.md (R7 is none of the service's), and what SPEC.md promises besides: a MANIFEST tells
+what lies beside the data, names the one before it, and is never written over."""
 
 
 class BadPatchError(Exception):
