@@ -87,8 +87,37 @@ def variable(name: str, value: object) -> str | None:
     return None if isinstance(value, str) and "\0" not in value else "it must be a text"
 
 
-ENTRY_RULES: dict[str, Callable[[str, object], str | None]] = {"mounts": mount, "conversion.env": variable}
+# The keys of a table [storages.<pattern>], and what each may be.
+STORAGE_FILES: dict[str, tuple[str, ...]] = {"manifest": ("blake3", "sizes", "off")}
+
+
+def storage_files(pattern: str, value: object) -> str | None:
+    if not re.fullmatch(r"[A-Za-z0-9._*?!\[\]-]{1,128}", pattern):
+        return "its name must be a pattern of storage ids: letters, digits, . _ - and *, ? or [...]"
+    if not isinstance(value, dict):
+        return 'it must be a table like { manifest = "sizes" }'
+    for key, given in value.items():
+        allowed = STORAGE_FILES.get(key)
+        if allowed is None:
+            return f"{key!r} is not a known key of it; there are: {', '.join(STORAGE_FILES)}"
+        if given not in allowed:
+            return f"its {key} must be one of {', '.join(allowed)}, and is {given!r:.80}"
+    return None
+
+
+ENTRY_RULES: dict[str, Callable[[str, object], str | None]] = {
+    "mounts": mount,
+    "storages": storage_files,
+    "conversion.env": variable,
+}
 """For each entry of the tables whose keys are free text; the value is as it was given."""
+
+ENTRY_EXAMPLES = {
+    "mounts": '{"file:///": "/data"}',
+    "storages": '{"test*": {"manifest": "off"}}',
+    "conversion.env": '{"NAME": "text"}',
+}
+"""Each of them as one JSON value."""
 
 
 def rooted(address: str, base: Path) -> str:

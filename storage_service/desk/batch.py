@@ -11,7 +11,7 @@ from storage_protocol.errors import Refusal
 from storage_protocol.events import topic
 from storage_protocol.names import Value
 
-from ..rules import facts, render
+from ..rules import facts, manifests, render
 from ..rules.decision import Intent
 from ..rules.evolve import evolve
 from ..rules.facts import Event
@@ -22,7 +22,12 @@ _encode = msgspec.msgpack.Encoder().encode
 _MISSING: Any = object()
 
 # The facts that their event's public data tell whole: the journal does not keep them twice.
-SELF_TELLING = (facts.AcqParamSet, facts.RunParamSet, facts.ProducerFinished, facts.AcqSealed)
+SELF_TELLING = (facts.AcqParamSet, facts.RunParamSet, facts.ProducerFinished)
+
+
+def _is_told_whole(fact: facts.AnyFact) -> bool:
+    """Whether the event's public data tell all that the fact does."""
+    return isinstance(fact, SELF_TELLING) or (isinstance(fact, facts.AcqSealed) and fact.manifest == "off")
 
 
 _TELLS_OF_WHAT_GOES = (facts.AcqRemoved, facts.RunRemoved, facts.StorageDeinitialized)
@@ -54,6 +59,14 @@ class Journal:
         self.last_seq = last_seq
         self.by_topic = by_topic or {}
 
+    def tails(self) -> dict[str, int]:
+        """The newest seq of each type of event."""
+        tails: dict[str, int] = {}
+        for where, seq in self.by_topic.items():
+            type_ = where.split("/", 1)[0]
+            tails[type_] = max(seq, tails.get(type_, 0))
+        return tails
+
 
 class Batch:
     """The commands that share one transaction.
@@ -64,6 +77,7 @@ class Batch:
     params   (node id, name) to the value that was set last
     searched nodes whose parameters become searchable (True) or are no longer (False): runs always are,
              acquisitions when they are finished; run_params: single parameters of runs that were set
+    derived  (node id, name) to what the service itself tells of a node that is searchable, beside its parameters
     keys     (key, fingerprint, result)
     intents  open ones by id; None: carried out
     replies  (ticket, its result as msgpack, or a refusal), sent when the batch is durable
@@ -77,6 +91,7 @@ class Batch:
         self.params: dict[tuple[str, str], Value] = {}
         self.searched: dict[str, bool] = {}
         self.run_params: set[tuple[str, str]] = set()
+        self.derived: dict[tuple[str, str], Value] = {}
         self.keys: list[tuple[str, bytes, bytes]] = []
         self.intents: dict[str, StoredIntent | None] = {}
         self.replies: list[tuple[Ticket, bytes | Refusal]] = []
@@ -123,6 +138,9 @@ class Batch:
                 self.run_params.add((fact.run_id, fact.param))
             case facts.AcqFinished() | facts.AcqAborted():
                 self.searched[fact.acq_id] = True
+            case facts.ManifestWritten():
+                name, digest = manifests.findable(fact.link)
+                self.derived[fact.link.acq_id, name] = digest
             case facts.AcqStarted():
                 self.searched[fact.acq.node_id] = False
                 self.params.update({(fact.acq.node_id, name): value for name, value in fact.acq.params.items()})
@@ -141,8 +159,9 @@ class Batch:
         self.wiped.add(node_id)
         self.searched.pop(node_id, None)
         self.run_params = {place for place in self.run_params if place[0] != node_id}
-        for place in [place for place in self.params if place[0] == node_id]:
-            del self.params[place]
+        for values in (self.params, self.derived):
+            for place in [place for place in values if place[0] == node_id]:
+                del values[place]
 
     def _journal_row(self, event: Event, data: Any, time: str) -> None:
         journal, fact = self._journal, event.fact
@@ -162,7 +181,7 @@ class Batch:
                 "data": data,
             }
         )
-        kept = None if isinstance(fact, SELF_TELLING) else _encode(fact)
+        kept = None if _is_told_whole(fact) else _encode(fact)
         self.bytes += len(body)
         self.rows.append(JournalRow(seq, where, event.subject, body, kept))
         journal.last_seq = seq

@@ -73,8 +73,9 @@ class Desk:
         describe: bytes,
         fresh: Callable[[], str],
         defect: Callable[[str, Exception], None],
+        manifest_kind: Callable[[str], str],
     ) -> None:
-        ledger = Ledger(places, limits, keyring, journal, describe, fresh, defect)
+        ledger = Ledger(places, limits, keyring, journal, describe, fresh, defect, manifest_kind)
         self._ledger = ledger
         self.state = ledger.state
         self.keyring = keyring
@@ -140,6 +141,7 @@ class Desk:
         # What follows from the state by itself: acquisitions that nobody waits for, conversions that start.
         self._patience.look(moment)
         self.work.attempts.pump(moment)
+        self.work.manifests.pump(moment)
 
     def _turns(self, moment: Moment) -> None:
         for peer in self._ledger.peers.woken():
@@ -202,7 +204,7 @@ class Desk:
             for repeat in self.keyring.committed(key):
                 self._ledger.replies.now(repeat, result)
         self._go_on(moment)
-        self._ledger.residents.evict(lambda: self.work.pinned() | self._ledger.transactions.uncommitted_keys())
+        self._ledger.residents.evict(self._ledger.transactions.uncommitted_keys)
 
     def rolled_back(self, batch: Batch, why: str, now: Now) -> None:
         """The batch is not durable, for certain: it and all that was decided on top of it never happened."""
@@ -281,8 +283,9 @@ class Desk:
         self._go_on(moment)
 
     def start_no_more(self) -> None:
-        """The service stops: no conversion is started any more."""
+        """The service stops: no conversion is started any more, and no manifest begun."""
         self.work.attempts.queue.most = 0
+        self.work.manifests.stop()
 
     def is_ahead(self) -> bool:
         """Whether as much is decided as one commit should have, while another one is out: what comes can wait for
