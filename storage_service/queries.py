@@ -74,6 +74,7 @@ class _Lane:
         self,
         readers: Sequence[Reads],
         most: int,
+        reads: Callable[[bytes], bool],
         refused: Callable[[Ticket], Refusal | None],
         tell: Callable[[Answers], None],
     ) -> None:
@@ -83,11 +84,11 @@ class _Lane:
         self._refused = refused
         self._tell = tell
         self._closed = False
-        self.turns = Turns()
+        self.turns = Turns(reads)
 
     def add(self, ticket: Ticket) -> None:
         self.turns.add(ticket)
-        self._pump()
+        self.pump()
 
     def close(self) -> None:
         self._closed = True
@@ -100,7 +101,7 @@ class _Lane:
         reader, thread = self._threads[0]
         return await asyncio.get_running_loop().run_in_executor(thread, reader.status)
 
-    def _pump(self) -> None:
+    def pump(self) -> None:
         """Give every free thread what it can take."""
         loop = asyncio.get_running_loop()
         while self._free and (bite := self.turns.bite(self._most)):
@@ -119,7 +120,7 @@ class _Lane:
         self._free.append(free)
         self.turns.done(taken, taken[len(answers) :])
         self._tell(answers)
-        self._pump()
+        self.pump()
 
 
 def _read(reader: Reads, bite: _Bite) -> Answers:
@@ -144,6 +145,7 @@ class Queries:
     """
     readers   the first one for what reads one record, the others for everything else
     status    what of `get_status` the service knows by itself
+    reads     whether a peer takes its replies: what it asks waits until it does
     refused   why a query has no room for its reply, when it has none
     tell      is called in the loop with the answers
     progress  of running conversions, 0 to 1 by id
@@ -154,11 +156,12 @@ class Queries:
         readers: Sequence[Reads],
         mounts: Mounts,
         status: Callable[[], dict[str, Any]],
+        reads: Callable[[bytes], bool],
         refused: Callable[[Ticket], Refusal | None],
         tell: Callable[[Answers], None],
     ) -> None:
-        self._quick = _Lane(readers[:1], QUICK_BITE, refused, self._answered)
-        self._pages = _Lane(readers[1:], 1, refused, self._answered)
+        self._quick = _Lane(readers[:1], QUICK_BITE, reads, refused, self._answered)
+        self._pages = _Lane(readers[1:], 1, reads, refused, self._answered)
         self._mounts = mounts
         self._status = status
         self._tell = tell
@@ -166,6 +169,11 @@ class Queries:
         self._task: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.progress: dict[str, float] = {}
+
+    def go_on(self) -> None:
+        """Peers may have taken replies: what they ask may have its turn."""
+        self._quick.pump()
+        self._pages.pump()
 
     def counts(self) -> dict[str, int]:
         """What waits for a reader, for `get_status`."""

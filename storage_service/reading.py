@@ -1,8 +1,9 @@
 """What was received, handed to the desk in bites: no message keeps the loop, and no flood makes a commit long.
 
-A bite is a few commands; a turn of the loop is a few bites. While a commit is out and the next one is large enough
-already, what comes waits for it, in the sockets, where each peer has its own queue. Only a commit that is late is
-not waited for: then commands are read on, and what is too much is refused, so that `ping` is answered.
+A bite is a few commands; a turn of the loop is a few bites, and peers take turns at them: another one's long
+message is not waited for. While a commit is out and the next one is large enough already, what comes waits for it,
+in the sockets, where each peer has its own queue. Only a commit that is late is not waited for: then commands are
+read on, and what is too much is refused, so that `ping` is answered.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from .failpoints import passing
 
 BITE_FRAMES = 64
 TURN_S = 0.01
+# What is received ahead of what was taken: enough that no peer's long message keeps another's out.
+AHEAD_FRAMES = 2048
+AHEAD_BYTES = 4 << 20
 # A commit that is out for longer is late.
 LATE_S = 0.1
 
@@ -36,7 +40,9 @@ class Reading:
         self._limits = limits
         self._after = after
         self._more = more
-        self._opened: deque[Opened] = deque()
+        self._opened: dict[bytes, deque[Opened]] = {}
+        self._frames = 0
+        self._bytes = 0
         self._due: asyncio.Handle | None = None
         self._cut_at = 0.0
 
@@ -45,8 +51,13 @@ class Reading:
         return bool(self._opened)
 
     def received(self, messages: list[list[bytes]]) -> None:
-        self._opened += [Opened(parts, self._limits) for parts in messages]
-        self._turn()
+        for parts in messages:
+            opened = Opened(parts, self._limits)
+            self._opened.setdefault(parts[0], deque()).append(opened)
+            self._frames += opened.left
+            self._bytes += opened.size
+        if self._due is None:
+            self._turn()
 
     def cut(self) -> None:
         """A commit is out from now on."""
@@ -71,8 +82,11 @@ class Reading:
         self._after()
         if not self._opened:
             self._more()
-        else:
-            self._turn_at(LATE_S if waits else 0.0)
+            return
+        self._turn_at(LATE_S if waits else 0.0)
+        if not waits and self._frames < AHEAD_FRAMES and self._bytes < AHEAD_BYTES:
+            # Also while a long message is on its way: what another peer has sent comes in between.
+            self._more()
 
     def _turn_at(self, wait_s: float) -> None:
         if self._due is not None:
@@ -80,12 +94,19 @@ class Reading:
         self._due = self._loop.call_later(wait_s, self._turn)
 
     def _bites(self) -> list[Bite]:
-        """The next few commands, in the order received."""
+        """The next few commands, of each peer in the order received; peers take turns."""
         bites, room = [], BITE_FRAMES
         while self._opened and room > 0:
-            first = self._opened[0]
-            bites.append(first.bite(room))
-            room -= len(bites[-1].requests)
+            peer, theirs = next(iter(self._opened.items()))
+            first = theirs[0]
+            bite = first.bite(room)
+            bites.append(bite)
+            room -= len(bite.requests)
+            self._frames -= len(bite.requests)
             if not first.left:
-                self._opened.popleft()
+                theirs.popleft()
+                self._bytes -= first.size
+            del self._opened[peer]
+            if theirs:
+                self._opened[peer] = theirs
         return bites

@@ -101,7 +101,7 @@ class Service:
         self._quiet = asyncio.Event()
         self._ended = False
         refused = self._desk.overload.of_replies
-        self._queries = Queries(readers, self._mounts, self._status, refused, self._answered)
+        self._queries = Queries(readers, self._mounts, self._status, self._reads, refused, self._answered)
 
     def _make_desk(self, places: Places, snapshot: Snapshot) -> Desk:
         config, conversion = self._config, self._config.conversion
@@ -145,6 +145,7 @@ class Service:
                 config.endpoints.commands,
                 config.limits.message_bytes,
                 lambda received: self._reading.received(received),
+                self._queries.go_on,
             )
             self._reading = Reading(self._desk, config.limits, self._after, self._endpoint.go_on)
         except Exception:
@@ -239,6 +240,9 @@ class Service:
         if isinstance(found, Conversion) and found.state == "running":
             told = render.conversion(replace(found, progress=value), self._desk.state.places)
             self._publisher.tell("conversion.progress", found.storage_id, found.acq_id, to_wire(time.time()), told)
+
+    def _reads(self, peer: bytes) -> bool:
+        return not self._endpoint.backlog.waits(peer)
 
     def _answered(self, answers: list[tuple[Ticket, bytes | Refusal]]) -> None:
         for ticket, result in answers:

@@ -81,10 +81,13 @@ class Endpoint:
         address: str,
         message_bytes: int,
         on_messages: Callable[[list[list[bytes]]], None],
+        on_taken: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_messages` hears of messages that came, and then stops reading by itself until `go_on`."""
+        """`on_messages` hears of messages that came, and then nothing is read until `go_on`. `on_taken` hears that
+        peers may have taken replies that waited for them."""
         self._loop = loop
         self._on_messages = on_messages
+        self._on_taken = on_taken
         self._socket = context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._socket.setsockopt(zmq.MAXMSGSIZE, message_bytes)
@@ -186,6 +189,7 @@ class Endpoint:
         self._again = None
         self.backlog.settle()
         self._turn()
+        self._on_taken()
 
     def _sent(self, message: Waiting) -> bool:
         """Send a message, if its peer takes it. True also where there is nobody any more to send it to."""

@@ -80,15 +80,16 @@ class Ticket:
 
 class Opened:
     """A received message whose commands are decoded in bites. One over the limits has one entry, which is refused,
-    and none of it runs (SPEC 2)."""
+    and none of it runs (SPEC 2). `size`: its bytes."""
 
-    __slots__ = ("_frames", "_limits", "_next", "_refusal", "message")
+    __slots__ = ("_frames", "_limits", "_next", "_refusal", "message", "size")
 
     def __init__(self, parts: list[bytes], limits: Limits) -> None:
         """The first part is the peer, then comes an optional delimiter, then the commands."""
         delimiter = len(parts) > 1 and parts[1] == b""
         self._frames = parts[2:] if delimiter else parts[1:]
         self._limits = limits
+        self.size = sum(map(len, self._frames))
         self._next = 0
         self._refusal = _refused_whole(self._frames, limits)
         sizes = [0] if self._refusal is not None else list(map(len, self._frames))

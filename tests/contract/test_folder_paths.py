@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from storage_service.doors.folders import FolderMount, runnable_script
 from storage_service.rules.work import TRASH, Done, Fault
 from tests.support.place import MP, Place, make_acq, make_run, put, refused, write_acq
-from tests.symlinks import LEVELS, Flips
+from tests.symlinks import LEVELS, Flips, swapper
 
 
 @pytest.fixture
@@ -77,6 +78,30 @@ def test_nothing_leaves_the_mount_while_a_folder_and_a_link_change_places(tmp_pa
         while flips.seen.total() < 300 or (not flips.met_both and time.monotonic() < deadline):
             flips.order()
     assert flips.met_both
+    assert flips.wrong() == []
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_link_that_comes_between_a_look_and_an_open_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: str
+) -> None:
+    flips, system_open = Flips(tmp_path, level), os.open
+    folder = flips.place.root / level
+    swap = swapper(folder, flips.place.root / "stash")
+
+    def unlucky_open(path: str, *args: Any, **more: Any) -> int:
+        if Path(path).name != folder.name:
+            return system_open(path, *args, **more)
+        swap()
+        try:
+            return system_open(path, *args, **more)
+        finally:
+            swap()
+
+    monkeypatch.setattr(os, "open", unlucky_open)
+    for _ in range(6):
+        flips.order()
+    assert "done" not in flips.seen
     assert flips.wrong() == []
 
 

@@ -20,9 +20,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FOLDER = Path(__file__).parent
-PROMISES = ("R1", "R2", "R3", "R4", "R5", "R6", "R8", "R9", "R10", "R12", "MANIFEST")
-"""Those of docs/reliability.md (R7 is none of the service's), and what SPEC.md promises besides: a MANIFEST tells
-what lies beside the data, names the one before it, and is never written over."""
+PROMISES = (
+    "R1", "R2", "R3", "R4", "R5", "R6", "R8", "R9", "R10", "R12", "BARRIER", "SEAL", "TRASH", "MANIFEST", "SIM",
+)  # fmt: skip
+"""Those of docs/reliability.md (R7 is none of the service's), and what SPEC.md promises besides: the finish
+barrier neither hangs nor lies, what is told as sealed is on the disk, what is set aside is neither lost nor kept
+for ever, a manifest tells what lies beside the data and is never written over. SIM is what simulated lives look
+at, all of it at once."""
 
 
 class BadPatchError(Exception):

@@ -42,6 +42,7 @@ class Court:
         self.place = place
         self.sound = _copy(place / "sound")
         self._passed: dict[tuple[str, ...], str] = {}
+        self._turns: dict[tuple[str, ...], threading.Lock] = {}
         self._lock = threading.Lock()
 
     def judge(self, mutant: Mutant) -> Verdict:
@@ -60,16 +61,22 @@ class Court:
         return Verdict(mutant, by, time.monotonic() - began, broken)
 
     def _catches(self, words: tuple[str, ...], copy: Path) -> bool:
-        with self._lock:
-            if words not in self._passed:
-                code, output = _run(words, self.sound)
-                self._passed[words] = "" if code == 0 else f"without it, {_told(words)} ends with {code}: {output}"
-            if self._passed[words]:
-                raise NoTrialError(self._passed[words])
+        if without := self._without(words):
+            raise NoTrialError(without)
         code, output = _run(words, copy)
         if code not in (0, FAILED):
             raise NoTrialError(f"{_told(words)} ends with {code}, which is no failing test: {output}")
         return code == FAILED
+
+    def _without(self, words: tuple[str, ...]) -> str:
+        """Why these words do not pass without a mutant, empty when they do. Who asks for the same words waits."""
+        with self._lock:
+            turn = self._turns.setdefault(words, threading.Lock())
+        with turn:
+            if words not in self._passed:
+                code, output = _run(words, self.sound)
+                self._passed[words] = "" if code == 0 else f"without it, {_told(words)} ends with {code}: {output}"
+            return self._passed[words]
 
 
 def _told(words: tuple[str, ...]) -> str:

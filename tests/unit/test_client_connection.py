@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,10 @@ from storage_client import (
     UnexpectedReplyError,
     WrongStateError,
 )
-from storage_protocol.commands import COMMANDS, ConfigStorage, Ping, SetParamAcq
+from storage_protocol.commands import COMMANDS, ConfigStorage, DeinitStorage, Ping, SetParamAcq
 from storage_protocol.errors import CODES
 from storage_protocol.keys import uuid7_ms
-from tests.support.scripted import Refuse, ScriptedService, Silent
+from tests.support.scripted import Refuse, ScriptedService, Silent, until
 
 
 @pytest.fixture
@@ -245,10 +246,18 @@ async def test_a_service_that_comes_later_is_found(tmp_path: Path) -> None:
 
 
 async def test_an_answer_that_nobody_waits_for_any_more_does_no_harm(service: ScriptedService) -> None:
+    given_up_on = threading.Event()
+
+    def late(frame: dict[str, Any]) -> Any:
+        assert given_up_on.wait(60)
+        return {}
+
+    service.answers["deinit_storage"] = late
     async with StorageClient(service.commands) as client:
-        given_up = client.submit(Ping())
-        await asyncio.sleep(0)
+        given_up = client.submit(DeinitStorage(storage_id="s1"))
+        await until(lambda: service.frames("deinit_storage"))
         given_up.cancel()
+        given_up_on.set()
         await client.ping()
     assert given_up.cancelled()
 

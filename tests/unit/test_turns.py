@@ -63,3 +63,14 @@ def test_a_peer_whose_turn_it_was_is_behind_those_that_waited() -> None:
     asked(turns, *"c")
     turns.done(bite, [])
     assert whose(turns.bite(9)) == "bca"
+
+
+def test_a_peer_that_does_not_take_its_replies_has_no_turn_until_it_does() -> None:
+    reads = {b"b"}
+    turns = Turns(reads.__contains__)
+    asked(turns, "a", "a", "b")
+    assert whose(turns.bite(10)) == "b"
+    assert turns.bite(10) == []
+    reads.add(b"a")
+    assert whose(turns.bite(10)) == "aa"
+    assert turns.count == 0
