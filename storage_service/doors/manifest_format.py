@@ -142,6 +142,11 @@ def is_own(path: bytes) -> bool:
     return is_manifest(path) or _OWN_TEMPORARY.fullmatch(path) is not None
 
 
+def is_left(name: bytes) -> bool:
+    """Whether a file of this name is a manifest in the making, left by a process that was killed."""
+    return name.startswith(b".manifest-") and _OWN_TEMPORARY.fullmatch(name) is not None
+
+
 def header_of(order: WriteManifest) -> Header:
     return Header(
         format=FORMAT,

@@ -33,6 +33,7 @@ from storage_service.doors.manifest_format import (
     ManifestWriter,
     entry,
     header_of,
+    is_left,
     is_own,
 )
 from storage_service.doors.manifest_marker import marker_digest, read_marker
@@ -98,7 +99,8 @@ def _write(folder: Directory, order: WriteManifest, read: _Reading) -> ManifestD
     sealed = _marker(folder, order)
     _set_aside(folder, order)
     new = f".{order.name}.new"
-    folder.unlink(new)
+    for left in [name for name in folder.each() if is_left(os.fsencode(name))]:
+        folder.unlink(left)  # of an earlier try, also for an earlier segment
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     problems, example = 0, ""
     try:
@@ -242,6 +244,7 @@ def _be_modest(parent: int) -> None:
     libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     if os.getppid() != parent:  # it ended before we asked to be told
         sys.exit(1)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a service that is killed closes its pipes before we are told
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the service ends us when it ends
     with suppress(OSError):
         os.nice(19)

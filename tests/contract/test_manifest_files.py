@@ -358,3 +358,13 @@ def test_twenty_thousand_files_take_no_memory_to_speak_of(tmp_path: Path) -> Non
     told = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=100, check=False)
     assert told.returncode == 0, told.stderr
     assert int(told.stdout) < 4_000  # KiB: the manifest itself has 4 MB
+
+
+def test_what_a_killed_process_left_of_an_earlier_segment_is_taken_away(shelf: Shelf) -> None:
+    shelf.put(".manifest-1.json.new")
+    shelf.put("d/.manifest-1.json.new")
+    shelf.seal(2)
+    shelf.write(name="manifest-2.json", segment=2)
+    assert sorted(each.relative_to(shelf.folder).as_posix() for each in shelf.folder.rglob(".*")) == [
+        "d/.manifest-1.json.new"
+    ]

@@ -99,7 +99,7 @@ def has(state: str, least_attempt: int = 0) -> Callable[[dict[str, Any]], bool]:
 
 def at_rest(wire: Wire) -> bool:
     queues = wire.call("get_status")["queues"]
-    return not queues["intents"] and not pending(wire)
+    return not queues["intents"] and not queues["manifests"] and not pending(wire)
 
 
 def hidden(mount: Path) -> list[Path]:

@@ -30,6 +30,7 @@ NOTHING = {
     "acquisitions_to_seal": 0,
     "conversions_queued": 0,
     "conversions_interrupted": 0,
+    "manifests_to_write": 0,
     "processes_ended": 0,
     "intents": {},
 }
@@ -52,6 +53,7 @@ def test_what_was_open_is_counted_by_kind(own_service: Make) -> None:
         for acq in (runs, waits):
             storage.close(acq)
             eventually(lambda acq=acq: wire.call("get_acq", acq_id=acq["acq_id"])["sealed"])
+        eventually(lambda: not wire.call("get_status")["queues"]["manifests"])
         eventually(lambda: wire.call("get_acq", acq_id=runs["acq_id"])["conversion"] == "running")
         wire.post("close_acq_storage", storage_id="s", acq_id=storage.acq("unsealed")["acq_id"])
         eventually(lambda: not service.running)
@@ -66,6 +68,7 @@ def test_what_was_open_is_counted_by_kind(own_service: Make) -> None:
         "acquisitions_to_seal": 1,
         "conversions_queued": 1,
         "conversions_interrupted": 1,
+        "manifests_to_write": 0,
         "intents": {},
     }
 

@@ -11,6 +11,7 @@ import apsw
 import pytest
 
 from storage_service.failpoints import VARIABLE
+from storage_service.store.migrate import migrations
 from tests.support.service import Died, Service, eventually
 from tests.support.wire import Storage, Wire
 
@@ -90,9 +91,12 @@ def test_a_kill_in_the_first_start_is_made_good_by_the_next(own_service: Make, p
     service = own_service(start=False)
     assert start_armed(service, place) == KILLED
     # A migration that was committed is not made a second time; all others are met again.
-    again = start_armed(service, place)
-    assert again == (None if place == "migrate.committed" else KILLED)
-    if again is not None:
+    committed = place == "migrate.committed"
+    for _ in migrations()[1:] if committed else [None]:
+        assert start_armed(service, place) == KILLED
+    if committed:
+        assert start_armed(service, place) is None
+    else:
         service.start()
     assert whole(service.state / "storage.db")
     with service.connect() as wire:
