@@ -136,7 +136,8 @@ class SqliteWriter:
 
         Raises NotWrittenError when it was rolled back, UnknownOutcomeError when nobody can tell.
         """
-        time.sleep(self._pause_s)
+        if self._pause_s:  # a sleep of nothing gives the processor away
+            time.sleep(self._pause_s)
         self._pause_s = min(max(FIRST_PAUSE_S, 2 * self._pause_s), LAST_PAUSE_S)
         try:
             self._db.execute("BEGIN IMMEDIATE")
