@@ -221,10 +221,14 @@ class Endpoint:
         until = time.monotonic() + SECONDS_A_TURN
         while len(received) < MESSAGES_A_TURN:
             try:
-                # Behind the peer's id there is another part for certain: it costs as much to ask as to receive.
-                parts = [receive(LAST), receive(LAST)]
-                while self._socket.getsockopt(zmq.RCVMORE):
-                    parts.append(receive(LAST))
+                parts = [receive(LAST)]
+                # Behind the peer's id there is another part for certain. A frame knows whether one comes after it;
+                # to ask the socket costs more than to receive.
+                more = True
+                while more:
+                    frame = receive(LAST, copy=False)
+                    parts.append(frame.bytes)
+                    more = frame.more
             except zmq.Again:
                 break
             received.append(parts)
