@@ -189,7 +189,8 @@ class Keyring:
                 recent[key] = _ms_of(key) or 0
                 continue
             recent[key] = first.ms
-            repeats += [(repeat, result) for repeat in first.repeats]
+            if first.repeats:
+                repeats += [(repeat, result) for repeat in first.repeats]
         if len(recent) > RECENT_KEYS:
             self._forget_older_half()
         return repeats
