@@ -11,14 +11,13 @@ import msgpack
 import msgspec
 from msgspec import Struct
 
-from . import PROTOCOL_VERSION, errors, names, where
+from . import PROTOCOL_VERSION, errors, names, plain, where
 from .commands import COMMANDS, Command
 from .errors import Refusal, bad_request, shown
 from .limits import Limits
+from .plain import MAX_ID, MAX_KEY
 from .specs import Argument, CommandSpec
 
-MAX_ID = 128
-MAX_KEY = 64
 MAX_SUMMARY = 32
 # msgpack sets room aside as an array's header asks, before it sees an item, and gives up 1,024 arrays deep: 64 kB
 # of nested headers cost 67 MB without a limit of our own, and less than 4 MB with this one.
@@ -59,6 +58,13 @@ class _TooManyError(Exception):
 
 def decode_command(frame: bytes, limits: Limits) -> Request | Rejected:
     """A command frame, checked against all of SPEC 2 and 3. Never raises, whatever the bytes."""
+    if len(frame) <= limits.frame_bytes and (read := plain.read(frame, limits)) is not None:
+        return Request(*read)
+    return decode_carefully(frame, limits)
+
+
+def decode_carefully(frame: bytes, limits: Limits) -> Request | Rejected:
+    """The same, without the short way: what that takes, this takes, and says of everything else what is wrong."""
     if len(frame) > limits.frame_bytes:
         message = f"The command frame has {len(frame)} bytes; {limits.frame_bytes} are the most."
         return Rejected(_salvaged_id(frame), errors.too_large("frame_bytes", limits.frame_bytes, message))

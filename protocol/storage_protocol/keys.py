@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from uuid import UUID
 
-_UUID7 = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.I | re.A)
+_is_uuid7 = re.compile(
+    r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-7[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}"
+).fullmatch
 
 
 def uuid7(unix_ms: int, random: bytes) -> str:
@@ -21,5 +23,4 @@ def uuid7_ms(key: str) -> int | None:
     # Position 14 is the version: most keys that are not of this form end here.
     if len(key) != 36 or key[14] != "7":
         return None
-    found = _UUID7.fullmatch(key)
-    return int(found[1] + found[2], 16) if found else None
+    return int(key[:8] + key[9:13], 16) if _is_uuid7(key) else None

@@ -129,6 +129,6 @@ def value(given: object) -> str | None:
 
 def value_bytes(given: Value) -> int:
     """What a value counts against `value_bytes` and `params_bytes`: its UTF-8, or 8 for a number, 1 otherwise."""
-    if isinstance(given, str):
+    if type(given) is str:
         return len(given) if given.isascii() else len(given.encode())
-    return 1 if given is None or isinstance(given, bool) else 8
+    return 1 if given is None or type(given) is bool else 8

@@ -29,14 +29,15 @@ PART_BYTES = 48
 
 
 class Waiting(NamedTuple):
-    """A message that is sent or waits, and what it takes in memory."""
+    """A message that waits, and what it takes in memory."""
 
     parts: list[bytes]
     size: int
 
-    @classmethod
-    def of(cls, parts: list[bytes]) -> Waiting:
-        return cls(parts, sum(map(len, parts)) + MESSAGE_BYTES + PART_BYTES * len(parts))
+
+def size_of(parts: list[bytes]) -> int:
+    """What a message takes in memory."""
+    return sum(map(len, parts)) + MESSAGE_BYTES + PART_BYTES * len(parts)
 
 
 class Backlog:

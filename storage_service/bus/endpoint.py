@@ -15,7 +15,7 @@ from collections.abc import Callable
 import zmq
 
 from ..failpoints import passing
-from .backlog import LARGE_BYTES, Backlog, Waiting
+from .backlog import LARGE_BYTES, Backlog, Waiting, size_of
 
 # So much is received at once, whichever is first: what takes it may want several turns of the loop for it, and
 # nothing more is received before it has taken all.
@@ -89,6 +89,8 @@ class Endpoint:
         self._on_messages = on_messages
         self._on_taken = on_taken
         self._socket = context.socket(zmq.ROUTER)
+        # Without what only sockets of other types need: for small parts that is as much again.
+        self._send = super(zmq.Socket, self._socket).send
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._socket.setsockopt(zmq.MAXMSGSIZE, message_bytes)
         self._socket.setsockopt(zmq.RCVHWM, MESSAGES_A_PEER)
@@ -167,9 +169,9 @@ class Endpoint:
         while outgoing:
             parts = outgoing.popleft()
             passing("endpoint.reply_leaves")
-            message = Waiting.of(parts)
-            if backlog.waits(parts[0]) or not self._sent(message):
-                backlog.add(parts[0], message)
+            size = size_of(parts)
+            if backlog.waits(parts[0]) or not self._sent(parts, size):
+                backlog.add(parts[0], Waiting(parts, size))
             passing("endpoint.reply_left")
         if backlog or backlog.is_handed:
             self._try_again()
@@ -178,7 +180,7 @@ class Endpoint:
         """Peers that did not take a reply may do so now, each in its turn."""
         backlog = self.backlog
         for peer in backlog.turns(TRIED_A_TURN):
-            while (message := backlog.first(peer)) is not None and self._sent(message):
+            while (message := backlog.first(peer)) is not None and self._sent(*message):
                 if backlog.first(peer) is message:
                     backlog.sent(peer)
         if self._again is None and not self._socket.closed:
@@ -191,23 +193,23 @@ class Endpoint:
         self._turn()
         self._on_taken()
 
-    def _sent(self, message: Waiting) -> bool:
+    def _sent(self, parts: list[bytes], size: int) -> bool:
         """Send a message, if its peer takes it. True also where there is nobody any more to send it to."""
-        parts, size = message
         peer = parts[0]
         large = size >= LARGE_BYTES
         if large and not self.backlog.may_hand(peer):
             return False
         try:
+            send = self._send
             for part in parts[:-1]:
-                self._socket.send(part, MORE)
+                send(part, MORE)
             if large:
                 # ZeroMQ lets go of the parts in their order: when the last is free, so are all.
                 last = zmq.Frame(parts[-1], track=True, copy=False)
                 self._socket.send(last, LAST, copy=False)
                 self.backlog.handed(peer, last.tracker, size)
             else:
-                self._socket.send(parts[-1], LAST)
+                send(parts[-1], LAST)
         except zmq.Again:
             return False
         except zmq.ZMQError:
@@ -219,10 +221,18 @@ class Endpoint:
     def _receive(self) -> list[list[bytes]]:
         received: list[list[bytes]] = []
         frames = size = 0
+        receive = self._socket.recv
         until = time.monotonic() + SECONDS_A_TURN
         while len(received) < MESSAGES_A_TURN:
             try:
-                parts = self._socket.recv_multipart(LAST)
+                parts = [receive(LAST)]
+                # Behind the peer's id there is another part for certain. A frame knows whether one comes after it;
+                # to ask the socket costs more than to receive.
+                more = True
+                while more:
+                    frame = receive(LAST, copy=False)
+                    parts.append(frame.bytes)
+                    more = frame.more
             except zmq.Again:
                 break
             received.append(parts)

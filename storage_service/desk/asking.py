@@ -66,7 +66,8 @@ class Asking:
 
     def has(self, needed: list[Key], ticket: Ticket) -> bool:
         """Whether all these records are in memory; what is not is asked for, and the ticket waits for it."""
-        missing = [key for key in needed if not self._state.has(key)]
+        state = self._state
+        missing = [key for key in needed if key not in state.records and not state.has(key)]
         if missing:
             self.records(missing)
             self._peers.wait_for(missing[0], ticket)

@@ -33,6 +33,19 @@ def _is_told_whole(fact: facts.AnyFact) -> bool:
 _TELLS_OF_WHAT_GOES = (facts.AcqRemoved, facts.RunRemoved, facts.StorageDeinitialized)
 
 
+class _Body(Struct):
+    """An event as it is published (SPEC 6.2)."""
+
+    v: int
+    seq: int
+    time: str
+    type: str
+    storage_id: str | None
+    prev_seq: int
+    subject: str
+    data: Any
+
+
 class JournalRow(Struct, frozen=True):
     """An event as the journal keeps it: `body` is what is published, `fact` what the public body leaves out."""
 
@@ -117,13 +130,14 @@ class Batch:
         goes = kind in _TELLS_OF_WHAT_GOES
         data = render.event_data(state, event) if goes else None
         is_param = kind is facts.AcqParamSet or kind is facts.RunParamSet
+        records, before = state.records, self._records_before
         for key, record in evolve(state, event, time):
-            if key not in self._records_before:
-                self._records_before[key] = state.records.get(key, _MISSING)
+            if key not in before:
+                before[key] = records.get(key, _MISSING)
             if record is None and key[0] == "storage":
-                state.records.pop(key, None)
+                records.pop(key, None)
             else:
-                state.records[key] = record
+                records[key] = record
             if not is_param:
                 self.records[key] = record
         self._note_params(fact)
@@ -169,18 +183,7 @@ class Batch:
         seq = journal.last_seq + 1
         before = journal.by_topic.get(where, 0)
         self._topics_before.setdefault(where, before)
-        body = _encode(
-            {
-                "v": 1,
-                "seq": seq,
-                "time": time,
-                "type": fact.TYPE,
-                "storage_id": event.storage_id,
-                "prev_seq": before,
-                "subject": event.subject,
-                "data": data,
-            }
-        )
+        body = _encode(_Body(1, seq, time, fact.TYPE, event.storage_id, before, event.subject, data))
         kept = None if _is_told_whole(fact) else _encode(fact)
         self.bytes += len(body)
         self.rows.append(JournalRow(seq, where, event.subject, body, kept))

@@ -33,13 +33,14 @@ class Deciding:
     def attempt(self, ticket: Ticket, moment: Moment) -> bool:
         """Decide a command, or set a query to work. False: it has to wait, or is at work."""
         request = ticket.request
-        refusal = self._overload.of_replies(ticket)
-        if refusal is not None:
-            self._refuse(ticket, refusal)
-            return True
+        if ticket.message.room <= 0 or ticket.message.order:
+            refusal = self._overload.of_replies(ticket)
+            if refusal is not None:
+                self._refuse(ticket, refusal)
+                return True
         if not request.mutating:
             return self._ledger.asking.query(ticket, moment)
-        if self._work.seals.holds(ticket, moment):
+        if ticket.sealing is not None and self._work.seals.holds(ticket, moment):
             return False
         key = request.key
         if key is not None and (told := self._repeated(ticket, key, moment)) is not None:
@@ -48,9 +49,10 @@ class Deciding:
             decision = self._decision(ticket, request.command, moment)
         except Exception as error:  # noqa: BLE001  a defect in a rule must not end the service, nor lose the reply
             decision = self._ledger.defect(error)
+        if type(decision) is Accepted:
+            self._accept(ticket, decision, moment)
+            return not ticket.running
         match decision:
-            case Accepted():
-                self._accept(ticket, decision, moment)
             case Intended():
                 self._intend(ticket, decision)
             case Waits():
@@ -66,23 +68,26 @@ class Deciding:
 
     def _decision(self, ticket: Ticket, command: Command, moment: Moment) -> Decision | None:
         """What the rules say; None when the command has to wait for an intent, or for what is being looked up."""
-        if self._ledger.scopes:
-            holder = self._ledger.scopes.in_the_way(scope_of(self._ledger.state, command), ticket)
+        scopes, state = self._ledger.scopes, self._ledger.state
+        if scopes.held:
+            holder = scopes.in_the_way(scope_of(state, command), ticket)
             if holder is not None:
                 stalled = self._work.stalled(holder) if isinstance(holder, str) else None
                 if stalled is None:
                     self._ledger.peers.wait_for(holder, ticket)
                 return stalled
-        needed = decide.needs(self._ledger.state, command)
+        needed = decide.needs(state, command)
         if not self._ledger.asking.has(needed, ticket):
             if any(key[0] in TRANSIENT for key in needed):
-                self._ledger.scopes.hold(ticket, scope_of(self._ledger.state, command))
+                scopes.hold(ticket, scope_of(state, command))
             return None
-        self._ledger.let_go(ticket)
+        if scopes.held:
+            self._ledger.let_go(ticket)
         try:
-            return decide.decide(self._ledger.state, command, moment, self._ledger.limits)
+            return decide.decide(state, command, moment, self._ledger.limits)
         finally:
-            self._ledger.residents.forget_transient(needed)
+            if state.nested or state.complete:
+                self._ledger.residents.forget_transient(needed)
 
     def _accept(self, ticket: Ticket, decision: Accepted, moment: Moment) -> None:
         self._ledger.apply(decision.events, moment)

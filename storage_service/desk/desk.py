@@ -96,17 +96,18 @@ class Desk:
     def take(self, bites: Iterable[Bite], now: Now) -> None:
         """Commands of messages, in the order sent; the next bite of a message comes before its peer's next one."""
         moment = self._moment(now)
-        for message, first, requests in bites:
+        for bite in bites:
+            message = bite.message
             self._patience.heard(message.peer, moment)
             tickets = []
             request: Any
-            for index, request in enumerate(requests, first):
+            for index, request in enumerate(bite.requests, bite.first):
                 if type(request) is Rejected:
                     self._ledger.replies.frame(message, index, codec.encode_refusal(request.id, request.refusal))
                 else:
                     if type(request.command) in NAMING:
                         self._patience.named(message.peer, request.command, moment)
-                    tickets.append(Ticket(message, index, request))
+                    tickets.append(Ticket.of(message, index, request))
             self._begin(message, tickets, moment)
         self._go_on(moment)
 
@@ -119,6 +120,8 @@ class Desk:
                 if not self._deciding.attempt(ticket, moment):
                     break
                 done += 1
+        if done == len(tickets):
+            return
         rest = self.overload.waitable(message.peer, tickets[done:])
         if rest:
             for ticket in rest:
@@ -200,9 +203,8 @@ class Desk:
         self._ledger.peers.came(SEALING)
         for ticket, result in batch.replies:
             self._ledger.replies.durable(ticket, result)
-        for key, _, result in batch.keys:
-            for repeat in self.keyring.committed(key):
-                self._ledger.replies.now(repeat, result)
+        for repeat, result in self.keyring.committed(batch.keys):
+            self._ledger.replies.now(repeat, result)
         self._go_on(moment)
         self._ledger.residents.evict(self._ledger.transactions.uncommitted_keys)
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from hashlib import blake2b
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from storage_protocol import errors
 from storage_protocol.commands import Command
@@ -72,16 +72,13 @@ class LookUp(Struct, frozen=True):
 LOOK_UP = LookUp()
 
 
-class AtWork:
+class AtWork(Struct, eq=False):
     """A key whose first command has no durable reply yet, and the repeats that wait for it. `ms`: the key's time,
     in milliseconds since 1970, 0 when it is no UUIDv7."""
 
-    __slots__ = ("fingerprint", "ms", "repeats")
-
-    def __init__(self, key: str, fingerprint: bytes) -> None:
-        self.fingerprint = fingerprint
-        self.ms = _ms_of(key) or 0
-        self.repeats: list[Ticket] = []
+    fingerprint: bytes
+    ms: int
+    repeats: list[Ticket] = field(default_factory=list)
 
 
 class Keyring:
@@ -110,22 +107,23 @@ class Keyring:
         first = self.at_work.get(key)
         if first is not None:
             return first if first.fingerprint == fingerprint else errors.conflict(key)
-        if self.must_look_up(key):
-            return LOOK_UP
-        found = self._looked_up.get(key)
-        if found is not None:
-            return found if found.fingerprint == fingerprint else errors.conflict(key)
-        # It is in no database. The newest that was forgotten is itself one that must not run again.
         ms = _ms_of(key)
+        if key in self._looked_up:
+            found = self._looked_up[key]
+            if found is not None:
+                return found if found.fingerprint == fingerprint else errors.conflict(key)
+        elif self._may_be_stored(key, ms):
+            return LOOK_UP
+        # It is in no database. The newest that was forgotten is itself one that must not run again.
         if ms is not None and ms <= self.forgotten_ms and not _is_fresh(ms, wall):
             return errors.key_expired(key, to_wire(self.forgotten_ms / 1000))
         return None
 
     def must_look_up(self, key: str) -> bool:
         """Whether the database must be asked before a command with this key is decided."""
-        if key in self._looked_up:
-            return False
-        ms = _ms_of(key)
+        return key not in self._looked_up and self._may_be_stored(key, _ms_of(key))
+
+    def _may_be_stored(self, key: str, ms: int | None) -> bool:
         return ms is None or ms <= self.watermark_ms or key in self._recent
 
     def asking(self, key: str) -> bool:
@@ -170,22 +168,36 @@ class Keyring:
 
     def start(self, key: str, fingerprint: bytes) -> None:
         """The first command with this key is at work."""
-        self._looked_up.pop(key, None)
-        self.at_work[key] = AtWork(key, fingerprint)
+        if self._looked_up:
+            self._looked_up.pop(key, None)
+        self.at_work[key] = AtWork(fingerprint, _ms_of(key) or 0)
 
     def written(self, key: str) -> None:
         """The key, which is at work, is in the batch: `newest_ms` goes into the same transaction."""
-        self.newest_ms = max(self.newest_ms, self.at_work[key].ms)
+        ms = self.at_work[key].ms
+        if ms > self.newest_ms:
+            self.newest_ms = ms
 
-    def committed(self, key: str) -> list[Ticket]:
-        """The key and its reply are in the database; returns the repeats that wait for the reply."""
-        self._asked.discard(key)
-        self._looked_up.pop(key, None)
-        first = self.at_work.pop(key, None)
-        self._recent[key] = first.ms if first is not None else _ms_of(key) or 0
-        if len(self._recent) > RECENT_KEYS:
+    def committed(self, keys: Iterable[tuple[str, bytes, bytes]]) -> list[tuple[Ticket, bytes]]:
+        """These keys with their fingerprints and replies are in the database; returns the repeats that wait for a
+        reply, with that."""
+        repeats = []
+        asked, looked_up, at_work, recent = self._asked, self._looked_up, self.at_work, self._recent
+        for key, _, result in keys:
+            if asked:
+                asked.discard(key)
+            if looked_up:
+                looked_up.pop(key, None)
+            first = at_work.pop(key, None)
+            if first is None:
+                recent[key] = _ms_of(key) or 0
+                continue
+            recent[key] = first.ms
+            if first.repeats:
+                repeats += [(repeat, result) for repeat in first.repeats]
+        if len(recent) > RECENT_KEYS:
             self._forget_older_half()
-        return first.repeats if first is not None else []
+        return repeats
 
     def _forget_older_half(self) -> None:
         by_time = sorted(self._recent.items(), key=lambda item: item[1])

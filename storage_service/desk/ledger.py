@@ -79,7 +79,7 @@ class Ledger:
     def apply(self, events: Iterable[Event], moment: Moment) -> None:
         """Make events true, in the open batch."""
         for event in events:
-            self.batch.apply(event, moment.time)
+            self.transactions.open.apply(event, moment.time)
             self.follow(event, moment)
 
     def let_go(self, holder: Holder) -> None:
@@ -93,9 +93,10 @@ class Ledger:
 
     def remember(self, key: str, fingerprint: bytes, result: bytes) -> None:
         """The reply under its key goes into the transaction of its effect."""
-        self.batch.keys.append((key, fingerprint, result))
+        batch = self.transactions.open
+        batch.keys.append((key, fingerprint, result))
         self.keyring.written(key)
-        self.batch.newest_key_ms = self.keyring.newest_ms
+        batch.newest_key_ms = self.keyring.newest_ms
 
     def defect(self, error: Exception) -> Refusal:
         """A rule failed: nothing was changed, somebody is told."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from msgspec import Struct, field
 
 from storage_protocol import codec, commands, errors
 from storage_protocol.codec import Rejected, Request
@@ -15,25 +15,32 @@ ANYWHERE = "*"
 NOWHERE = ""
 """The lane of what reads no state, and so waits for nobody."""
 
+_STATELESS = (commands.Ping, commands.Describe)
 
-class Message:
+
+# These are Structs for their price: one of each is made for nearly every command. They are themselves, not values.
+
+
+class Message(Struct, eq=False):
     """One message of one peer. `left` counts the commands that have no reply yet; `order` are those that wait, of
     which `next` has its turn: commands of one message are executed in order. `sizes`: bytes of each command frame.
     `room`: bytes that are left for the results of its replies; once it is spent, nothing more of it is done.
     `held`: bytes that count as its peer's while it waits: its waiting commands and the results that it has."""
 
-    __slots__ = ("delimiter", "held", "left", "next", "order", "peer", "replies", "room", "sizes")
+    peer: bytes
+    delimiter: bool
+    sizes: list[int]
+    replies: list[bytes]
+    left: int
+    room: int
+    order: list[int] = field(default_factory=list)
+    next: int = 0
+    held: int = 0
 
-    def __init__(self, peer: bytes, delimiter: bool, sizes: list[int]) -> None:
-        self.peer = peer
-        self.delimiter = delimiter
-        self.sizes = sizes
-        self.replies: list[bytes] = [b""] * len(sizes)
-        self.left = len(sizes)
-        self.order: list[int] = []
-        self.next = 0
-        self.room = REPLY_BYTES
-        self.held = 0
+    @classmethod
+    def of(cls, peer: bytes, delimiter: bool, sizes: list[int]) -> Message:
+        """A message without any reply yet."""
+        return cls(peer, delimiter, sizes, [b""] * len(sizes), len(sizes), REPLY_BYTES)
 
     def reply(self, index: int, frame: bytes) -> bool:
         """Keep the reply to one command; True when it was the last that was missing."""
@@ -52,7 +59,7 @@ class Message:
         return [self.peer, b"", *self.replies] if self.delimiter else [self.peer, *self.replies]
 
 
-class Ticket:
+class Ticket(Struct, eq=False):
     """One command of a message.
 
     lane         the storage that it concerns
@@ -63,19 +70,23 @@ class Ticket:
     deadline     until when, in seconds of the monotonic clock
     """
 
-    __slots__ = ("deadline", "fingerprint", "index", "lane", "message", "request", "running", "sealing", "size")
+    message: Message
+    index: int
+    request: Request
+    lane: str
+    size: int
+    fingerprint: bytes = b""
+    running: bool = False
+    deadline: float | None = None
+    sealing: str | None = None
 
-    def __init__(self, message: Message, index: int, request: Request) -> None:
-        self.message = message
-        self.index = index
-        self.request = request
-        stateless = isinstance(request.command, commands.Ping | commands.Describe)
-        self.lane: str = NOWHERE if stateless else getattr(request.command, "storage_id", None) or ANYWHERE
-        self.size = message.sizes[index]
-        self.fingerprint = b""
-        self.running = False
-        self.deadline: float | None = None
-        self.sealing: str | None = None
+    @classmethod
+    def of(cls, message: Message, index: int, request: Request) -> Ticket:
+        """The ticket of the message's command at this place."""
+        lane = getattr(request.command, "storage_id", None)
+        if not lane:
+            lane = NOWHERE if type(request.command) in _STATELESS else ANYWHERE
+        return cls(message, index, request, lane, message.sizes[index])
 
 
 class Opened:
@@ -86,14 +97,16 @@ class Opened:
 
     def __init__(self, parts: list[bytes], limits: Limits) -> None:
         """The first part is the peer, then comes an optional delimiter, then the commands."""
-        delimiter = len(parts) > 1 and parts[1] == b""
+        delimiter = len(parts) > 1 and not parts[1]
         self._frames = parts[2:] if delimiter else parts[1:]
         self._limits = limits
         self.size = sum(map(len, self._frames))
         self._next = 0
-        self._refusal = _refused_whole(self._frames, limits)
-        sizes = [0] if self._refusal is not None else list(map(len, self._frames))
-        self.message = Message(parts[0], delimiter, sizes)
+        sizes = list(map(len, self._frames))
+        self._refusal = _refused_whole(sizes, limits)
+        if self._refusal is not None:
+            sizes = [0]
+        self.message = Message.of(parts[0], delimiter, sizes)
 
     @property
     def left(self) -> int:
@@ -105,11 +118,11 @@ class Opened:
         first, self._next = self._next, min(self._next + most, len(self.message.sizes))
         if self._refusal is not None:
             return Bite(self.message, first, [Rejected(None, self._refusal)])
-        frames = self._frames[first : self._next]
-        return Bite(self.message, first, [codec.decode_command(frame, self._limits) for frame in frames])
+        decode, limits = codec.decode_command, self._limits
+        return Bite(self.message, first, [decode(frame, limits) for frame in self._frames[first : self._next]])
 
 
-class Bite(NamedTuple):
+class Bite(Struct, frozen=True):
     """Decoded commands of a message, or why one cannot be; `first`: the place of the first one in its message."""
 
     message: Message
@@ -123,13 +136,13 @@ def open_message(parts: list[bytes], limits: Limits) -> Bite:
     return opened.bite(opened.left)
 
 
-def _refused_whole(frames: list[bytes], limits: Limits) -> Refusal | None:
-    if not frames:
+def _refused_whole(sizes: list[int], limits: Limits) -> Refusal | None:
+    if not sizes:
         return errors.bad_request("The message has no command frame; it must have at least one.")
-    if len(frames) > limits.frames_per_message:
-        message = f"The message has {len(frames)} command frames; {limits.frames_per_message} are the most."
+    if len(sizes) > limits.frames_per_message:
+        message = f"The message has {len(sizes)} command frames; {limits.frames_per_message} are the most."
         return errors.too_large("frames_per_message", limits.frames_per_message, message)
-    size = sum(map(len, frames))
+    size = sum(sizes)
     if size > limits.message_bytes:
         message = f"The message has {size} bytes; {limits.message_bytes} are the most."
         return errors.too_large("message_bytes", limits.message_bytes, message)

@@ -36,8 +36,7 @@ class Replies:
             ticket.running = False
             self.passed(ticket)
         id = ticket.request.id
-        refused = isinstance(result, Refusal)
-        frame = codec.encode_refusal(id, result) if refused else codec.encode_ok_raw(id, result)  # type: ignore[arg-type]
+        frame = codec.encode_ok_raw(id, result) if type(result) is bytes else codec.encode_refusal(id, result)  # type: ignore[arg-type]
         self.frame(ticket.message, ticket.index, frame)
 
     def frame(self, message: Message, index: int, frame: bytes) -> None:
@@ -49,7 +48,7 @@ class Replies:
 
     def _spend(self, message: Message, result: bytes | Refusal) -> None:
         """A result takes from the message's room; while the message waits, it also weighs on its peer."""
-        if isinstance(result, bytes):
+        if type(result) is bytes:
             message.room -= len(result)
             if message.order:
                 self._peers.hold(message, len(result))

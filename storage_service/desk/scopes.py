@@ -37,24 +37,22 @@ class Index:
 
 class Scopes:
     """
+    held       each holder's scope
     storages   who touches a storage; whole: who touches all of it
     nodes      who touches a node; below: who touches it or a node below it
     """
 
     def __init__(self) -> None:
-        self._held: dict[Holder, Scope] = {}
+        self.held: dict[Holder, Scope] = {}
         self._storages = Index()
         self._whole = Index()
         self._nodes = Index()
         self._below = Index()
 
-    def __bool__(self) -> bool:
-        return bool(self._held)
-
     def hold(self, holder: Holder, scope: Scope) -> None:
         """In place of what it held before."""
         self.release(holder)
-        self._held[holder] = scope
+        self.held[holder] = scope
         for index, place in self._places(scope):
             index.add(place, holder)
 
@@ -67,7 +65,7 @@ class Scopes:
 
     def release(self, holder: Holder) -> bool:
         """The intent's outcome is durable, or the command is decided. Whether it held anything."""
-        scope = self._held.pop(holder, None)
+        scope = self.held.pop(holder, None)
         if scope is None:
             return False
         for index, place in self._places(scope):

@@ -63,11 +63,13 @@ class Transactions:
 
     def attach(self, ticket: Ticket, result: bytes | Refusal) -> bool:
         """Let a reply wait for what may be behind it. False: everything is durable, the reply may go."""
-        batch = self.open if self.open.writes else self.out
+        batch: Batch | None = self.open
+        if not self.open.rows and not self.open.writes:
+            batch = self.out
         if batch is None:
             return False
         batch.replies.append((ticket, result))
-        if isinstance(result, bytes):
+        if type(result) is bytes:
             batch.bytes += len(result)
         self._last[ticket.message.peer] = batch.number
         return True

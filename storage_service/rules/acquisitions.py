@@ -12,7 +12,7 @@ from storage_protocol.records import CountedMark
 
 from . import barrier, facts, render
 from .conversions import cancel_queued, queue_for
-from .decision import Accepted, AcqIntent, Answer, Decision, Intended, Moment, Undone, Waits, plain
+from .decision import Accepted, AcqIntent, Answer, Decision, Intended, Moment, Undone, Waits
 from .facts import Event
 from .lifecycle import transition
 from .ownership import (
@@ -25,7 +25,7 @@ from .ownership import (
     wrong_acq_state,
     wrong_storage_state,
 )
-from .runs import params_over
+from .runs import NOT_STORED, STORED, params_over
 from .state import Acq, Opening, Run, State, Storage
 from .work import ACQ_MARKER, Done, Failed, MakeFolder, Taken
 
@@ -182,11 +182,11 @@ def set_param_acq(state: State, command: commands.SetParamAcq, now: Moment, limi
         return wrong_acq_state(acq, command.CMD)
     storage = state.storage(command.storage_id)
     if storage is not None and not storage.init.use_rundb:
-        return Accepted((), plain({"stored": False}))
+        return Accepted((), NOT_STORED)
     if refusal := params_over(acq, {command.param: command.value}, limits):
         return refusal
     fact = facts.AcqParamSet(acq.node_id, command.param, command.value)
-    return Accepted((Event(fact, acq.storage_id, acq.node_id),), plain({"stored": True}))
+    return Accepted((Event(fact, acq.storage_id, acq.node_id),), STORED)
 
 
 def mark_as_finished(state: State, command: commands.MarkAsFinished, now: Moment) -> Decision:

@@ -137,12 +137,10 @@ def _run_removed(state: State, event: Event, fact: facts.RunRemoved, time: str) 
 
 
 def _with_param(node: Any, param: str, value: Any) -> Any:
+    params = node.params
     size = node.params_bytes + value_bytes(value)
-    if param in node.params:
-        size -= value_bytes(node.params[param])
-    else:
-        size += value_bytes(param)
-    return replace(node, params={**node.params, param: value}, params_bytes=size)
+    size += -value_bytes(params[param]) if param in params else value_bytes(param)
+    return replace(node, params=params | {param: value}, params_bytes=size)
 
 
 def _acq_started(state: State, event: Event, fact: facts.AcqStarted, time: str) -> list[Put]:

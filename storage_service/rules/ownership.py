@@ -41,14 +41,14 @@ def own_acq(
     state: State, storage_id: str, acq_id: str, uid: str | None, segment: int | None
 ) -> tuple[Acq, bool] | Refusal:
     """The acquisition, if it belongs to this storage, and whether `uid` and `segment` fit the present one."""
-    storage = the_storage(state, storage_id)
-    if isinstance(storage, Refusal):
-        return storage
+    storage = state.storage(storage_id)
+    if storage is None:
+        return errors.not_found("storage", storage_id)
     acq = state.acq(acq_id)
-    if acq is None or isinstance(own_run(state, storage, acq.run_id), Refusal):
+    run = state.run(acq.run_id) if acq is not None else None
+    if acq is None or run is None or run.owner != storage.uid:
         return errors.not_found("acquisition", acq_id)
-    fits = uid in (None, acq.uid) and segment in (None, acq.segment)
-    return acq, fits
+    return acq, (uid is None or uid == acq.uid) and (segment is None or segment == acq.segment)
 
 
 def misfit(acq: Acq) -> Refusal:

@@ -229,6 +229,8 @@ def _run(state: State, run_id: str) -> Run:
 def answer(state: State, asked: Answer) -> Any:
     """The result of a mutating command, from the state with its events applied."""
     match asked.kind:
+        case "plain":
+            return asked.value
         case "storage":
             found = state.storage(asked.id)
             return storage(found) if found is not None else {}
@@ -245,4 +247,4 @@ def answer(state: State, asked: Answer) -> Any:
             group = state.node(asked.id)
             return node(group, state.places) if group is not None else {}
         case _:
-            return asked.value
+            raise ValueError(asked.kind)

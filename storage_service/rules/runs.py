@@ -17,6 +17,9 @@ from .ownership import anothers, is_orphan, own_run, run_id_of, the_storage, wro
 from .state import Acq, Run, State, Storage, counter_id
 from .work import RUN_MARKER, Done, Failed, MakeFolder, Taken
 
+STORED, NOT_STORED = plain({"stored": True}), plain({"stored": False})
+"""The answers of commands that set a parameter."""
+
 
 def number_of(state: State, storage: Storage, pattern: str, above: int = 0) -> int:
     """The number that a numbered run takes: one more than the highest ever taken, free of runs in memory."""
@@ -158,11 +161,11 @@ def set_param_run(state: State, command: commands.SetParamRun, now: Moment, limi
     if isinstance(run, Refusal):
         return run
     if not storage.init.use_rundb:
-        return Accepted((), plain({"stored": False}))
+        return Accepted((), NOT_STORED)
     if refusal := params_over(run, {command.param: command.value}, limits):
         return refusal
     fact = facts.RunParamSet(run.node_id, command.param, command.value)
-    return Accepted((Event(fact, storage.storage_id, run.node_id),), plain({"stored": True}))
+    return Accepted((Event(fact, storage.storage_id, run.node_id),), STORED)
 
 
 def params_over(node: Run | Acq, more: dict[str, names.Value], limits: Limits) -> Refusal | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -36,8 +37,9 @@ from .rows import (
     value_row,
 )
 
-# Rows of one statement. Larger ones gain nothing more; all sizes between would fill the statement cache.
-_CHUNKS = (64, 8, 1)
+# Rows of one statement, at most: as few statements as there are ones in the number of rows. After each the writer
+# waits until the loop lets go of the interpreter. All sizes between would fill the statement cache.
+_MOST_ROWS = 512
 EXPIRE_AT_ONCE = 1000
 # The time of the newest key is stored a second ahead, so that it is written once a second and not in every commit:
 # after a restart the keys of that second are looked up, which is always right.
@@ -140,7 +142,8 @@ class SqliteWriter:
 
         Raises NotWrittenError when it was rolled back, UnknownOutcomeError when nobody can tell.
         """
-        time.sleep(self._pause_s)
+        if self._pause_s:  # a sleep of nothing gives the processor away
+            time.sleep(self._pause_s)
         self._pause_s = min(max(FIRST_PAUSE_S, 2 * self._pause_s), LAST_PAUSE_S)
         try:
             self._db.execute("BEGIN IMMEDIATE")
@@ -286,13 +289,18 @@ class SqliteWriter:
 
     def _insert(self, head: str, rows: Sequence[Sequence[Any]], tail: str = "") -> None:
         """INSERT with many rows a statement."""
-        at = 0
-        for chunk in _CHUNKS:
-            while len(rows) - at >= chunk:
-                part = rows[at : at + chunk]
-                one = "(" + ",".join("?" * len(part[0])) + ")"
-                self._db.execute(head + ",".join([one] * chunk) + tail, [value for row in part for value in row])
-                at += chunk
+        at, left = 0, len(rows)
+        while left:
+            chunk = min(1 << left.bit_length() - 1, _MOST_ROWS)
+            values = [value for row in rows[at : at + chunk] for value in row]
+            self._db.execute(_inserting(head, len(rows[at]), chunk, tail), values)
+            at, left = at + chunk, left - chunk
+
+
+@lru_cache(maxsize=64)
+def _inserting(head: str, columns: int, rows: int, tail: str) -> str:
+    one = "(" + ",".join("?" * columns) + ")"
+    return head + ",".join([one] * rows) + tail
 
 
 def _clock(stored: str) -> tuple[float, float]:

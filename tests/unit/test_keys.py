@@ -69,7 +69,7 @@ def test_a_uuid7_that_is_newer_than_any_in_the_database_needs_no_look_up() -> No
 def test_a_key_of_this_life_is_looked_up_once_it_is_committed() -> None:
     keyring = Keyring(watermark_ms=0, forgotten_ms=0)
     assert not keyring.must_look_up(NEW)
-    keyring.committed(NEW)
+    keyring.committed([(NEW, b"f", b"r")])
     assert keyring.must_look_up(NEW)
 
 
@@ -77,7 +77,7 @@ def test_what_was_looked_up_before_the_commit_is_of_no_use() -> None:
     keyring = Keyring(watermark_ms=0, forgotten_ms=0)
     assert keyring.asking("plain")
     assert not keyring.asking("plain")
-    keyring.committed("plain")
+    keyring.committed([("plain", b"f", b"r")])
     keyring.looked_up("plain", None)
     assert keyring.must_look_up("plain")
 
@@ -111,7 +111,7 @@ def test_the_newest_forgotten_key_itself_never_runs_again() -> None:
 def test_a_key_that_this_life_never_saw_is_forgotten_like_any_other() -> None:
     keyring = Keyring(watermark_ms=0, forgotten_ms=0)
     keyring.start(NEW, b"print")
-    keyring.committed(NEW)
+    keyring.committed([(NEW, b"f", b"r")])
     keyring.forgotten_ms = 2000
     assert code(keyring, OLD) == "key_expired"
 
@@ -137,7 +137,7 @@ def test_many_keys_are_forgotten_in_memory_and_looked_up_instead(monkeypatch: py
     keyring = Keyring(watermark_ms=0, forgotten_ms=0)
     keys = [uuid7(ms, bytes(10)) for ms in range(1, 100)]
     for key in keys:
-        keyring.committed(key)
+        keyring.committed([(key, b"f", b"r")])
     assert all(map(keyring.must_look_up, keys))
     assert not keyring.must_look_up(uuid7(100, bytes(10)))
 

@@ -43,7 +43,7 @@ def test_in_the_way_is_who_collides(steps: list[tuple[str, Scope | None]], asked
     for holder in held:
         scopes.release(holder)
     assert scopes.in_the_way(Scope("s", whole=True, node="root"), nobody) is None
-    assert not scopes
+    assert not scopes.held
 
 
 def test_nobody_is_in_their_own_way() -> None:

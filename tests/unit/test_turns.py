@@ -11,7 +11,7 @@ from storage_service.desk.turns import Turns
 def asked(turns: Turns, *peers: str) -> list[Ticket]:
     """A query of each of these peers, in this order."""
     request = Request(1, commands.ListStorages(), None, False)
-    tickets = [Ticket(Message(peer.encode(), False, [1]), 0, request) for peer in peers]
+    tickets = [Ticket.of(Message.of(peer.encode(), False, [1]), 0, request) for peer in peers]
     for ticket in tickets:
         turns.add(ticket)
     return tickets
