@@ -90,7 +90,9 @@ def run(root: Path, size: int, rounds: int) -> float:
             for _ in range(max(size // FILES // len(content), 1)):
                 file.write(content)
     bare, ours = [], []
-    (folder / "acquisition.json").write_text('{"acq_id": "root/g/r/a", "uid": "u"}')
+    (folder / "acquisition.json").write_text(
+        '{"acq_id": "root/g/r/a", "uid": "u", "segment": 1, "state": "finished", "sealed": true}'
+    )
     with started("storage_service.doors.manifest_worker", str(os.getpid())) as worker:
         for _ in range(rounds):
             bare.append(bare_s(folder))
