@@ -208,6 +208,7 @@ class Service:
         self._ended = True
         if self._tick is not None:
             self._tick.cancel()
+        self._publisher.variables(self._desk.telling.rest(), self._now().wall)
         self._endpoint.close(LINGER_MS)
         self._publisher.close(LINGER_MS)
         await self._loop.run_in_executor(None, self._context.term)
@@ -301,6 +302,7 @@ class Service:
         passing("shell.replies_queued")
         for row in out.events:
             self._publisher.publish(row.topic, row.seq, row.body)
+        self._publisher.variables(out.variables, self._now().wall)
         if out.look_ups:
             self._hand(self._lookup_thread, partial(self._lookups.look_up, out.look_ups), self._looked_up)
         if out.queries:

@@ -95,6 +95,12 @@ RESULTS: dict[str, dict[str, str]] = {
         "get_acq": "[Acquisition](#acquisition)",
         "list_acqs": "`acqs`: list of [Acquisition](#acquisition); `cursor`: str or nil",
     },
+    "4.3 Configuration and variables": {
+        "set_var": "`value`: as it was given",
+        "add_var": "`value`: the sum, an int or a float",
+        "get_var": "`value`",
+        "list_vars": "`vars`: map of name to value; `more`: true, only where the list was cut",
+    },
     "4.4 RunDB": {
         "new_group": "[Node](#node)",
         "get_node": "[Node](#node) or [AcquisitionNode](#acquisitionnode)",

@@ -69,6 +69,10 @@ COMMANDS_ASKED: tuple[Command, ...] = (
     commands.GetRun(run_id=RUN_ID),
     commands.GetAcq(acq_id=ACQ_ID),
     commands.ListAcqs(storage_id=STORAGE_ID, state="finished", limit=10),
+    commands.SetVar(ns="slow_control", name="hv.target_V", value=1450.0),
+    commands.AddVar(name="spills", delta=1),
+    commands.GetVar(ns="slow_control", name="hv.target_V"),
+    commands.ListVars(ns="slow_control", prefix="hv."),
     commands.NewGroup(name="commissioning", path="commissioning"),
     commands.GetNode(node_id=GROUP_ID),
     commands.ListNodes(parent_id=GROUP_ID),
@@ -263,6 +267,7 @@ EVENTS_TOLD: dict[str, tuple[str | None, str | None, Any]] = {
         replace(RUNNING, state="cancelled", exit_code=-15, ended_at=LATE, reason="wrong script"),
     ),
     "conversion.progress": (STORAGE_ID, ACQ_ID, replace(RUNNING, progress=0.42)),
+    "variable": (None, "slow_control", {"name": "hv.target_V", "value": 1450.0}),
     "service.heartbeat": (
         None,
         None,
@@ -285,6 +290,8 @@ RESULTS: dict[str, Any] = {
         ACQ_ID, ACQ_UID, 1, "open", finished=1, expected=2, missing=("hcal",), counted=True
     ),
     "get_conversion": RUNNING,
+    "add_var": {"value": 42},
+    "list_vars": {"vars": {"hv.state": "on", "hv.target_V": 1450.0}},
     "ping": {"time": LATE},
     "list_trash": {"entries": (TRASHED,), "cursor": None, "unreachable": ()},
     "empty_trash": {"entries": 1, "bytes": 5_000_000_000, "more": False, "unreachable": ()},
@@ -379,7 +386,7 @@ def _event(type_: str, storage_id: str | None, subject: str | None, data: Any) -
             "data": data,
         }
     )
-    topic = events.topic(type_, storage_id)
+    topic = events.topic(type_, subject if type_ == "variable" else storage_id)
     return {"name": type_, "topic": topic, "hex": body.hex(), "message": msgspec.msgpack.decode(body)}
 
 

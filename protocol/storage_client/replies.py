@@ -7,6 +7,7 @@ from typing import Any
 from msgspec import Struct
 
 from storage_protocol.events import Event
+from storage_protocol.names import Value
 from storage_protocol.records import Acquisition, Conversion, Node, Storage, TrashEntry
 
 from .cursor import Cursor
@@ -30,6 +31,14 @@ class AcquisitionPage(Struct, frozen=True):
 
     acqs: tuple[Acquisition, ...]
     cursor: str | None = None
+
+
+class VariableList(Struct, frozen=True):
+    """Variables by name, in the order of their names. `more`: there are others behind them; ask with a longer
+    prefix."""
+
+    vars: dict[str, Value]
+    more: bool = False
 
 
 class NodePage(Struct, frozen=True):

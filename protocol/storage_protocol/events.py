@@ -46,6 +46,7 @@ EVENTS: dict[str, str] = {
 
 UNNUMBERED: dict[str, str] = {
     "conversion.progress": "the conversion; at most once a second each",
+    "variable": "`name`, `value`; at most ten a second each, the newest at last; the `subject` is the `ns`",
     "service.heartbeat": "`service_id`, `started_at`, `journal_id`, `last_seq`, `tails`; once a second",
 }
 """The types that are not in the journal: their `seq` and `prev_seq` are nil."""
@@ -74,7 +75,8 @@ _decoder = msgspec.msgpack.Decoder(Event)
 
 
 def topic(type: str, storage_id: str | None) -> str:
-    """The first frame of an event message: a subscriber to `acquisition.` has every topic that begins so."""
+    """The first frame of an event message: a subscriber to `acquisition.` has every topic that begins so. A
+    variable has its `ns` in place of a storage."""
     return f"{type}/{storage_id}/" if storage_id else f"{type}/"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from storage_protocol import names
 from storage_protocol.errors import Refusal
 from storage_protocol.events import topic
 from storage_protocol.names import Value
@@ -15,7 +16,7 @@ from ..rules import facts, render
 from ..rules.decision import Intent
 from ..rules.evolve import evolve
 from ..rules.facts import Event
-from ..rules.state import Key, Record, State
+from ..rules.state import Key, Record, State, Variable
 from .messages import Ticket
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -64,6 +65,7 @@ class Batch:
     params   (node id, name) to the value that was set last
     searched nodes whose parameters become searchable (True) or are no longer (False): runs always are,
              acquisitions when they are finished; run_params: single parameters of runs that were set
+    registers variables, each with its newest value: rows of the transaction without an event
     keys     (key, fingerprint, result)
     intents  open ones by id; None: carried out
     replies  (ticket, its result as msgpack, or a refusal), sent when the batch is durable
@@ -77,6 +79,7 @@ class Batch:
         self.params: dict[tuple[str, str], Value] = {}
         self.searched: dict[str, bool] = {}
         self.run_params: set[tuple[str, str]] = set()
+        self.registers: dict[Key, Variable] = {}
         self.keys: list[tuple[str, bytes, bytes]] = []
         self.intents: dict[str, StoredIntent | None] = {}
         self.replies: list[tuple[Ticket, bytes | Refusal]] = []
@@ -94,7 +97,17 @@ class Batch:
     @property
     def writes(self) -> bool:
         """Whether there is anything to commit."""
-        return bool(self.rows or self.keys or self.intents or self.expire_keys_before is not None)
+        return bool(
+            self.rows or self.keys or self.registers or self.intents or self.expire_keys_before is not None
+        )
+
+    def register(self, variable: Variable) -> None:
+        """The variable has this value: in memory, and in the transaction."""
+        key = variable.key
+        if key not in self._records_before:
+            self._records_before[key] = self._state.records.get(key, _MISSING)
+        self._state.records[key] = self.registers[key] = variable
+        self.bytes += names.value_bytes(variable.value)
 
     def apply(self, event: Event, time: str) -> None:
         """Make the event true in memory, and write it into the transaction."""

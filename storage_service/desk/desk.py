@@ -42,6 +42,7 @@ from .messages import Bite, Message, Ticket
 from .overload import Overload
 from .patience import NAMING, Patience
 from .peers import COMMIT, SEALING
+from .telling import Telling
 from .work import Work
 
 EXPIRED = "expired"
@@ -81,6 +82,7 @@ class Desk:
         self.out = ledger.out
         self.work = Work(ledger, policy, max_parallel)
         self._patience = Patience(ledger)
+        self.telling = Telling()
         ledger.follow = self._follow
         self.overload = Overload(ledger)
         self._deciding = Deciding(ledger, self.work, self.overload)
@@ -188,6 +190,7 @@ class Desk:
         for key in self.keyring.expired(forgotten_ms):
             self._ledger.peers.came(("key", key))
         self.out.events += batch.rows
+        self.out.variables += self.telling.changed(batch.registers.values(), now.mono)
         moment = self._moment(now)
         # First who waited for others: a peer that has its reply and more to do would be in their way again.
         self.work.committed(batch, moment)
@@ -245,6 +248,7 @@ class Desk:
         """Time passed: do what is due."""
         for what in self._ledger.timers.due(now.mono):
             what()
+        self.out.variables += self.telling.due(now.mono)
         if now.mono >= self._expire_due:
             self._expire_due = now.mono + 60.0
             batch = self._ledger.batch
@@ -264,9 +268,8 @@ class Desk:
 
     def next_tick(self) -> float:
         """When `tick` is due, on the monotonic clock."""
-        due = self._ledger.timers.next()
-        regular = min(self._expire_due, self._look_again)
-        return regular if due is None else min(due, regular)
+        due = [self._expire_due, self._look_again, self._ledger.timers.next(), self.telling.next()]
+        return min(each for each in due if each is not None)
 
     def restore(self, records: Iterable[tuple[Key, Any]], intents: list[StoredIntent], now: Now) -> None:
         """What an earlier life of the service left open: it goes on by itself."""

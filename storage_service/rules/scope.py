@@ -53,7 +53,7 @@ def scope_of(state: State, command: Command) -> Scope:
         case commands.RetryConversion():
             found = state.records.get(("conversion", command.conversion_id))
             return Scope(node=getattr(found, "acq_id", ""))
-        case commands.CancelConversion():
+        case commands.CancelConversion() | commands.SetVar() | commands.AddVar():
             return Scope()
         case commands.RestoreTrash() | commands.EmptyTrash():
             return Scope(_TRASH + command.mp, whole=True) if command.mp is not None else Scope()

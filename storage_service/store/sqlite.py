@@ -187,6 +187,9 @@ class SqliteWriter:
                 case "counter" if isinstance(record, Counter):
                     sql = "INSERT INTO counters VALUES (?, ?) ON CONFLICT DO UPDATE SET highest = excluded.highest"
                     self._db.execute(sql, (id, record.highest))
+        variables = [(each.ns, each.name, *value_row(each.value)) for each in batch.registers.values()]
+        upsert = " ON CONFLICT (ns, name) DO UPDATE SET class = excluded.class, value = excluded.value"
+        self._insert("INSERT INTO variables VALUES ", variables, upsert)
         for intent_id, intent in batch.intents.items():
             self._db.execute("DELETE FROM intents WHERE intent_id = ?", (intent_id,))
             if intent is not None:

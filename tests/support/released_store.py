@@ -64,6 +64,8 @@ def live(service: Service, wire: Wire) -> None:
     Storage(wire, "ready", brg_name="ready").call("init_storage", brg_name="ready", stats_names=["a", "b"])
     kept.call("register_producer_storage", producer="one")
     kept.run("first", params=VALUES)
+    for name, value in VALUES.items():
+        wire.call("set_var", name=name, value=value)
     kept.call("set_param_run_storage", run_name="first", param="later", value=1.5)
     for key, cmd, args in KEYED:
         wire.call(cmd, key=key, **args)
