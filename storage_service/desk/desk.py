@@ -190,7 +190,6 @@ class Desk:
         for key in self.keyring.expired(forgotten_ms):
             self._ledger.peers.came(("key", key))
         self.out.events += batch.rows
-        self.out.variables += self.telling.changed(batch.registers.values(), now.mono)
         moment = self._moment(now)
         # First who waited for others: a peer that has its reply and more to do would be in their way again.
         self.work.committed(batch, moment)
@@ -201,6 +200,7 @@ class Desk:
         for key, _, result in batch.keys:
             for repeat in self.keyring.committed(key):
                 self._ledger.replies.now(repeat, result)
+        self.out.variables += self.telling.changed(batch.registers.values(), now.mono)
         self._go_on(moment)
         self._ledger.residents.evict(lambda: self.work.pinned() | self._ledger.transactions.uncommitted_keys())
 
