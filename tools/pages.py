@@ -106,6 +106,8 @@ RESULTS: dict[str, dict[str, str]] = {
         "get_node": "[Node](#node) or [AcquisitionNode](#acquisitionnode)",
         "list_nodes": "`nodes`: list of [Node](#node), [AcquisitionNode](#acquisitionnode); `cursor`: str or nil",
         "find_nodes": "`nodes`: list of [Node](#node), [AcquisitionNode](#acquisitionnode); `cursor`: str or nil",
+        "annotate_node": "[Annotation](#annotation)",
+        "list_annotations": "`annotations`: list of [Annotation](#annotation); `cursor`: str or nil",
     },
     "4.5 Conversions": {
         "list_conversions": "`conversions`: list of [Conversion](#conversion); `cursor`: str or nil",
@@ -141,7 +143,14 @@ RESULTS: dict[str, dict[str, str]] = {
 }
 RECORDS = (
     *(records.Storage, records.Run, records.Acquisition, records.CountedMark, records.Marked),
-    *(records.Node, records.AcquisitionNode, records.Conversion, records.Location, records.Warn),
+    *(
+        records.Node,
+        records.AcquisitionNode,
+        records.Annotation,
+        records.Conversion,
+        records.Location,
+        records.Warn,
+    ),
     records.TrashEntry,
 )
 

@@ -83,6 +83,8 @@ COMMANDS_ASKED: tuple[Command, ...] = (
         verdict="complete",
         since=EARLY,
     ),
+    commands.AnnotateNode(node_id=ACQ_ID, name="quality", value="bad", author="Zoë"),
+    commands.ListAnnotations(node_id=ACQ_ID, limit=20),
     commands.ListConversions(state="failed"),
     commands.GetConversion(conversion_id=CONVERSION_ID),
     commands.RetryConversion(conversion_id=CONVERSION_ID),
@@ -229,6 +231,11 @@ EVENTS_TOLD: dict[str, tuple[str | None, str | None, Any]] = {
     "run.taken_over": (STORAGE_ID, RUN_ID, RUN),
     "run.removed": (STORAGE_ID, RUN_ID, RUN),
     "run.restored": (STORAGE_ID, RUN_ID, RUN),
+    "node.annotated": (
+        STORAGE_ID,
+        ACQ_ID,
+        {"node_id": ACQ_ID, "uid": ACQ_UID, "name": "quality", "value": "bad", "author": "Zoë"},
+    ),
     "run.param_set": (STORAGE_ID, RUN_ID, {"param": "shift", "value": "Zoë"}),
     "acquisition.started": (STORAGE_ID, ACQ_ID, ACQ_OPEN),
     "acquisition.param_set": (STORAGE_ID, ACQ_ID, {"param": "gain", "value": -(1 << 63)}),
@@ -289,6 +296,10 @@ RESULTS: dict[str, Any] = {
     "mark_as_finished_storage": records.Marked(
         ACQ_ID, ACQ_UID, 1, "open", finished=1, expected=2, missing=("hcal",), counted=True
     ),
+    "list_annotations": {
+        "annotations": (records.Annotation(ACQ_ID, ACQ_UID, "quality", "bad", "Zoë", LATE),),
+        "cursor": None,
+    },
     "get_conversion": RUNNING,
     "add_var": {"value": 42},
     "list_vars": {"vars": {"hv.state": "on", "hv.target_V": 1450.0}},

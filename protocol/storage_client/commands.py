@@ -14,6 +14,7 @@ from storage_protocol import commands as c
 from storage_protocol.names import Value
 from storage_protocol.records import Acquisition, AcquisitionNode, Conversion, Marked, Node, Run, Storage
 
+from .annotations import Annotations
 from .calls import S, read
 from .replies import (
     AcquisitionPage,
@@ -42,7 +43,7 @@ def _node_page(result: Any, cmd: str) -> NodePage:
     return NodePage(tuple(_node(each, cmd) for each in page.get("nodes", ())), page.get("cursor"))
 
 
-class Commands(Variables[S]):
+class Commands(Annotations[S], Variables[S]):
     """All commands as methods."""
 
     # 4.1 Life cycle of a storage

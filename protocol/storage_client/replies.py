@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from storage_protocol.events import Event
 from storage_protocol.names import Value
-from storage_protocol.records import Acquisition, Conversion, Node, Storage, TrashEntry
+from storage_protocol.records import Acquisition, Annotation, Conversion, Node, Storage, TrashEntry
 
 from .cursor import Cursor
 
@@ -45,6 +45,13 @@ class NodePage(Struct, frozen=True):
     """Nodes of the RunDB. `cursor` asks for the next page; None: there is none."""
 
     nodes: tuple[Node, ...]
+    cursor: str | None = None
+
+
+class AnnotationPage(Struct, frozen=True):
+    """What was noted of a node, newest first. `cursor` asks for the next page; None: there is none."""
+
+    annotations: tuple[Annotation, ...]
     cursor: str | None = None
 
 

@@ -54,7 +54,7 @@ Summary = Annotated[
 ]
 AnyValue = Annotated[str | int | float | bool | None, Meta(description="value", extra={"values": True})]
 Delta = Annotated[int | float, Meta(description="int or float", extra={"values": True})]
-Prefix = Annotated[str, Meta(description="str of at most 128 characters", max_length=128)]
+Short = Annotated[str, Meta(description="str of at most 128 characters", max_length=128)]
 Where = Annotated[
     dict[str, Any], Meta(description="map of param to a value or a map of comparisons", extra={"where": True})
 ]

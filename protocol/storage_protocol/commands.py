@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 from msgspec import field
 
 from . import arguments as a
+from .annotations import AnnotateNode as AnnotateNode
+from .annotations import ListAnnotations as ListAnnotations
 from .specs import Command as Command
 from .specs import CommandSpec, spec_of
 from .variables import AddVar as AddVar
@@ -370,7 +372,7 @@ COMMANDS: dict[str, CommandSpec] = {
         *(NewRun, SetParamRun, NewAcq, SetParamAcq, MarkAsFinished, CloseAcq, AbortAcq),
         *(GetRun, GetAcq, ListAcqs),
         *(SetVar, AddVar, GetVar, ListVars),
-        *(NewGroup, GetNode, ListNodes, FindNodes),
+        *(NewGroup, GetNode, ListNodes, FindNodes, AnnotateNode, ListAnnotations),
         *(ListConversions, GetConversion, RetryConversion, CancelConversion),
         *(Ping, Describe, GetStatus, ReplayEvents),
         *(ListTrash, RestoreTrash, EmptyTrash),

@@ -23,6 +23,7 @@ EVENTS: dict[str, str] = {
     "run.removed": "the run",
     "run.restored": "the run, which came back from the trash",
     "run.param_set": "`param`, `value`",
+    "node.annotated": "`node_id`, `uid`, `name`, `value`, `author`",
     "acquisition.started": "the acquisition (each segment)",
     "acquisition.param_set": "`param`, `value`",
     "acquisition.producer_finished": (

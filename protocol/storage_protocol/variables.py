@@ -40,5 +40,5 @@ class ListVars(Command, frozen=True, kw_only=True):
     """The variables of a namespace, by name."""
 
     CMD: ClassVar = "list_vars"
-    prefix: a.Prefix = ""
+    prefix: a.Short = ""
     ns: a.Namespace = "default"

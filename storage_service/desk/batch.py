@@ -12,7 +12,7 @@ from storage_protocol.errors import Refusal
 from storage_protocol.events import topic
 from storage_protocol.names import Value
 
-from ..rules import facts, render
+from ..rules import facts, notes, render
 from ..rules.decision import Intent
 from ..rules.evolve import evolve
 from ..rules.facts import Event
@@ -23,7 +23,10 @@ _encode = msgspec.msgpack.Encoder().encode
 _MISSING: Any = object()
 
 # The facts that their event's public data tell whole: the journal does not keep them twice.
-SELF_TELLING = (facts.AcqParamSet, facts.RunParamSet, facts.ProducerFinished, facts.AcqSealed)
+SELF_TELLING = (
+    *(facts.AcqParamSet, facts.RunParamSet, facts.ProducerFinished, facts.AcqSealed),
+    facts.NodeAnnotated,
+)
 
 
 _TELLS_OF_WHAT_GOES = (facts.AcqRemoved, facts.RunRemoved, facts.StorageDeinitialized)
@@ -65,6 +68,8 @@ class Batch:
     params   (node id, name) to the value that was set last
     searched nodes whose parameters become searchable (True) or are no longer (False): runs always are,
              acquisitions when they are finished; run_params: single parameters of runs that were set
+    derived  (node id, name) to what is told of a node and searchable, beside its parameters
+    annotations  (seq, node id, name, value, author, time)
     registers variables, each with its newest value: rows of the transaction without an event
     keys     (key, fingerprint, result)
     intents  open ones by id; None: carried out
@@ -79,6 +84,8 @@ class Batch:
         self.params: dict[tuple[str, str], Value] = {}
         self.searched: dict[str, bool] = {}
         self.run_params: set[tuple[str, str]] = set()
+        self.derived: dict[tuple[str, str], Value] = {}
+        self.annotations: list[tuple[int, str, str, Value, str, str]] = []
         self.registers: dict[Key, Variable] = {}
         self.keys: list[tuple[str, bytes, bytes]] = []
         self.intents: dict[str, StoredIntent | None] = {}
@@ -125,6 +132,8 @@ class Batch:
             if not is_param:
                 self.records[key] = record
         self._note_params(fact)
+        if kind is facts.NodeAnnotated:
+            self._note_annotation(fact, time)  # type: ignore[arg-type]
         self._journal_row(event, data if goes else render.event_data(state, event), time)
 
     def _note_params(self, fact: facts.AnyFact) -> None:
@@ -150,12 +159,19 @@ class Batch:
             case facts.RunRemoved():
                 self._wipe(fact.run_id)
 
+    def _note_annotation(self, fact: facts.NodeAnnotated, time: str) -> None:
+        self.derived[fact.node_id, notes.findable(fact)] = fact.value
+        seq = self._journal.last_seq + 1
+        self.annotations.append((seq, fact.node_id, fact.name, fact.value, fact.author, time))
+
     def _wipe(self, node_id: str) -> None:
         self.wiped.add(node_id)
         self.searched.pop(node_id, None)
         self.run_params = {place for place in self.run_params if place[0] != node_id}
-        for place in [place for place in self.params if place[0] == node_id]:
-            del self.params[place]
+        self.annotations = [each for each in self.annotations if each[1] != node_id]
+        for values in (self.params, self.derived):
+            for place in [place for place in values if place[0] == node_id]:
+                del values[place]
 
     def _journal_row(self, event: Event, data: Any, time: str) -> None:
         journal, fact = self._journal, event.fact

@@ -136,6 +136,12 @@ def _run_removed(state: State, event: Event, fact: facts.RunRemoved, time: str) 
     return [(("node", _run(state, fact.run_id).node_id), None)]
 
 
+def _node_annotated(state: State, event: Event, fact: facts.NodeAnnotated, time: str) -> list[Put]:
+    if state.node(fact.node_id) is None:
+        raise KeyError(fact.node_id)
+    return []
+
+
 def _with_param(node: Any, param: str, value: Any) -> Any:
     size = node.params_bytes + value_bytes(value)
     if param in node.params:
@@ -236,6 +242,7 @@ _EVOLVE: dict[type, Callable[[State, Event, Any, str], list[Put]]] = {
     facts.RunTakenOver: _run_taken_over,
     facts.RunParamSet: _run_param_set,
     facts.RunRemoved: _run_removed,
+    facts.NodeAnnotated: _node_annotated,
     facts.AcqStarted: _acq_started,
     facts.AcqParamSet: _acq_param_set,
     facts.ProducerFinished: _producer_finished,

@@ -106,6 +106,16 @@ class RunRestored(Fact, frozen=True, tag="run.restored"):
     run: state.Run
 
 
+class NodeAnnotated(Fact, frozen=True, tag="node.annotated"):
+    """Of a run or an acquisition."""
+
+    TYPE: ClassVar = "node.annotated"
+    node_id: str
+    name: str
+    value: Value
+    author: str
+
+
 class AcqStarted(Fact, frozen=True, tag="acquisition.started"):
     TYPE: ClassVar = "acquisition.started"
     acq: state.Acq
@@ -219,6 +229,7 @@ AnyFact = (
     | RunTakenOver
     | RunParamSet
     | RunRemoved
+    | NodeAnnotated
     | AcqStarted
     | AcqParamSet
     | ProducerFinished

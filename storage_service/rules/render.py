@@ -151,6 +151,15 @@ def event_data(state: State, event: Event) -> Any:
     match fact:
         case facts.AcqParamSet() | facts.RunParamSet():
             return {"param": fact.param, "value": fact.value}
+        case facts.NodeAnnotated():
+            uid = getattr(state.node(fact.node_id), "uid", "")
+            return {
+                "node_id": fact.node_id,
+                "uid": uid,
+                "name": fact.name,
+                "value": fact.value,
+                "author": fact.author,
+            }
         case facts.ProducerFinished():
             acq = _acq(state, fact.acq_id)
             return {

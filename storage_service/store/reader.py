@@ -113,6 +113,7 @@ class Reader:
             commands.GetNode: self._get_node,
             commands.ListNodes: self._list_nodes,
             commands.FindNodes: self._find_nodes,
+            commands.ListAnnotations: self._list_annotations,
             commands.ListConversions: self._list_conversions,
             commands.GetConversion: self._get_conversion,
             commands.ReplayEvents: self._replay_events,
@@ -270,6 +271,22 @@ class Reader:
             return errors.not_found("node", command.under)
         keys = Search(self._db, command, place, self._sizes).keys()
         return self._page("nodes", keys, command.limit, self._rendered)
+
+    def _list_annotations(self, command: commands.ListAnnotations) -> bytes | Refusal:
+        place = _place(command.cursor, NEWEST)
+        if isinstance(place, Refusal):
+            return place
+        node = self._node(command.node_id)
+        if command.node_id != ROOT and (node is None or not node.visible):
+            return errors.not_found("node", command.node_id)
+        keys = self._all("annotations", node_id=command.node_id, **_after(place, command.limit))
+
+        def annotation(key: Key) -> records.Annotation:
+            name, class_, value, author, at = self._one("annotation", seq=key[1])
+            uid = node.uid if node is not None else ""
+            return records.Annotation(command.node_id, uid, name, value_of(class_, value), author, at)
+
+        return self._page("annotations", keys, command.limit, annotation)
 
     def _page(self, name: str, keys: Sequence[Key], limit: int, item: Callable[[Key], Any]) -> bytes:
         """The result of a list. `keys` are the places of its items: one over the limit when there are more."""

@@ -56,8 +56,15 @@ _NIL = "0"
 # Every node that is walked is judged: so many that a source gives cost the same.
 _WALKED = 3
 
-# Whose parameters count for a node of a kind: its own, then those that it inherits, nearest first.
-_HOLDERS = {"group": (), "run": ("nodes.node_id",), "acq": ("nodes.node_id", "nodes.parent_id")}
+# What counts for a node of a kind: its own parameters, what is told of it beside them, then what it inherits.
+_HOLDERS = {
+    "group": (),
+    "run": (("params", "nodes.node_id"), ("derived", "nodes.node_id")),
+    "acq": (
+        *(("params", "nodes.node_id"), ("derived", "nodes.node_id")),
+        *(("params", "nodes.parent_id"), ("derived", "nodes.parent_id")),
+    ),
+}
 
 _AT_WORK = "SELECT n FROM nodes INDEXED BY nodes_at_work WHERE kind = 'acq' AND sealed = 0"
 _RUNS = "SELECT n FROM nodes INDEXED BY nodes_by_time WHERE kind = 'run'"
@@ -108,8 +115,8 @@ class _Asked(Struct, frozen=True):
     def judge(self, kind: str) -> str:
         """SQL on a row of `nodes`: the nearest holder of the parameter decides, its value matching or not."""
         nearest = ", ".join(
-            f"(SELECT {self.judged} FROM params WHERE node_id = {holder} AND name = {self.name})"
-            for holder in _HOLDERS[kind]
+            f"(SELECT {self.judged} FROM {table} WHERE node_id = {holder} AND name = {self.name})"
+            for table, holder in _HOLDERS[kind]
         )
         return f"coalesce({nearest}, 0)"
 

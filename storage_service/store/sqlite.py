@@ -248,7 +248,8 @@ class SqliteWriter:
         """Nodes and their parameters. What is wiped goes first: a node made anew gets a place of its own."""
         for id in batch.wiped:
             self._db.execute("DELETE FROM search WHERE n = (SELECT n FROM nodes WHERE node_id = ?)", (id,))
-            self._db.execute("DELETE FROM params WHERE node_id = ?", (id,))
+            for table in ("params", "derived", "annotations"):
+                self._db.execute(f"DELETE FROM {table} WHERE node_id = ?", (id,))  # noqa: S608  words of this file
             self._db.execute("DELETE FROM nodes WHERE node_id = ?", (id,))
         for (table, _), record in batch.records.items():
             if table == "node" and isinstance(record, Group | Run | Acq):
@@ -258,21 +259,22 @@ class SqliteWriter:
         self._insert("INSERT INTO params VALUES ", params, upsert)
         for id, searched in batch.searched.items():
             self._db.execute("DELETE FROM search WHERE n = (SELECT n FROM nodes WHERE node_id = ?)", (id,))
-            if searched:
-                self._db.execute(
-                    "INSERT INTO search SELECT name, class, value, n FROM params JOIN nodes USING (node_id)"
-                    " WHERE node_id = ?",
-                    (id,),
-                )
-        for id, name in batch.run_params:
+            for table in ("params", "derived") if searched else ():
+                self._db.execute(_PUT_SEARCH.format(table), (id,))
+        self._write_annotations(batch)
+        for id, name in [*batch.run_params, *batch.derived]:
             self._db.execute(
                 "DELETE FROM search WHERE n = (SELECT n FROM nodes WHERE node_id = ?) AND name = ?", (id, name)
             )
-            self._db.execute(
-                "INSERT INTO search SELECT name, class, value, n FROM params JOIN nodes USING (node_id)"
-                " WHERE node_id = ? AND name = ?",
-                (id, name),
-            )
+            for table in ("params", "derived"):
+                self._db.execute(_PUT_SEARCH.format(table) + " AND name = ?", (id, name))
+
+    def _write_annotations(self, batch: Batch) -> None:
+        noted = [(seq, id, name, *value_row(value), *by) for seq, id, name, value, *by in batch.annotations]
+        self._insert("INSERT INTO annotations VALUES ", noted)
+        derived = [(id, name, *value_row(value)) for (id, name), value in batch.derived.items()]
+        upsert = " ON CONFLICT (node_id, name) DO UPDATE SET class = excluded.class, value = excluded.value"
+        self._insert("INSERT INTO derived VALUES ", derived, upsert)
 
     def _insert(self, head: str, rows: Sequence[Sequence[Any]], tail: str = "") -> None:
         """INSERT with many rows a statement."""
@@ -322,6 +324,11 @@ def _said(error: apsw.Error) -> str:
     return "database or disk is full" if isinstance(error, apsw.FullError) else "disk I/O error"
 
 
+# An open acquisition has no search rows.
+_PUT_SEARCH = (
+    "INSERT INTO search SELECT name, class, value, n FROM {} JOIN nodes USING (node_id)"
+    " WHERE node_id = ? AND state IS NOT 'open'"
+)
 _PUT_NODE = """
 INSERT INTO nodes (node_id, kind, parent_id, visible, at, storage_id, state, verdict, sealed, record)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)

@@ -20,10 +20,10 @@ from storage_protocol.names import Value
 from storage_protocol.records import Location
 from storage_service.rules.state import Acq, Conversion, Group, Places, Run, Storage
 from storage_service.store import rows
+from storage_service.store.migrate import migrate
 from storage_service.store.reader import Reader
 from storage_service.store.search import Sizes
 
-SCHEMA = Path(rows.__file__).parent / "migrations" / "0001_first.sql"
 PLACES = Places({"file:///": "/srv"})
 
 
@@ -34,7 +34,7 @@ class Shelf:
         self.db = apsw.Connection(str(database))
         self.db.pragma("journal_mode", "wal")
         self.db.pragma("synchronous", "off")
-        self.db.execute(SCHEMA.read_text())
+        migrate(self.db, "the shelf")
         self.clock = 1_700_000_000_000_000
         self.reader = Reader(database, PLACES, "journal", sizes)
         self._topics: dict[str, int] = {}
@@ -641,7 +641,8 @@ def test_a_broken_database_is_unavailable_and_no_wrong_answer(tmp_path: Path) ->
     shelf.close()
     path = tmp_path / "storage.db"
     content = path.read_bytes()
-    path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+    schema = 64 * 4096  # pages that were there before the rows
+    path.write_bytes(content[:schema] + b"\xff" * (len(content) - schema))
     reader = Reader(path, PLACES, "journal")
     refusal = reader.read(commands.ListAcqs())
     assert isinstance(refusal, Refusal)
