@@ -87,7 +87,18 @@ def variable(name: str, value: object) -> str | None:
     return None if isinstance(value, str) and "\0" not in value else "it must be a text"
 
 
-ENTRY_RULES: dict[str, Callable[[str, object], str | None]] = {"mounts": mount, "conversion.env": variable}
+def free_bytes(name: str, value: object) -> str | None:
+    if wrong := names.mount_point(name):
+        return f"of the name of a mount point, {wrong}"
+    return None if type(value) is int and 0 <= value <= names.INT64_MAX else "it must be an int of at least 0"
+
+
+ENTRY_RULES: dict[str, Callable[[str, object], str | None]] = {
+    "mounts": mount,
+    "conversion.env": variable,
+    "space.min_free_bytes_of": free_bytes,
+    "space.low_free_bytes_of": free_bytes,
+}
 """For each entry of the tables whose keys are free text; the value is as it was given."""
 
 

@@ -30,7 +30,7 @@ from .bus.publisher import Publisher
 from .config import Config
 from .description import description
 from .desk.batch import Batch, Journal
-from .desk.desk import EXPIRED, Desk, Now
+from .desk.desk import EXPIRED, LOOKED, Desk, Now
 from .desk.keyring import Keyring
 from .desk.messages import Ticket
 from .desk.out import Out
@@ -85,7 +85,7 @@ class Service:
         snapshot = self._writer.snapshot()
         self._lookups = SqliteLookups(config.database_path)
         readers = [Reader(config.database_path, places, snapshot.journal_id) for _ in range(READERS)]
-        self._mounts = Mounts(config.mounts, config.conversion.scripts_dir)
+        self._mounts = Mounts(config.mounts, config.conversion.scripts_dir, bounds=config.space.bounds)
         self._writer_thread = ThreadPoolExecutor(1, "writer")
         self._lookup_thread = ThreadPoolExecutor(1, "look-ups")
         self._started_at = to_wire(time.time())
@@ -156,6 +156,7 @@ class Service:
         await self._recover()
         await self._mounts.warn(MOUNTS_WAIT_S)
         self._mounts.sweep(config.trash.keep_days * 86_400.0, partial(self._outcome, EXPIRED))
+        self._mounts.watch(config.space.look_s, partial(self._outcome, LOOKED))
         self._endpoint.start_reading()
         loop.call_later(HEARTBEAT_S, self._heartbeat)
         notify("READY=1")

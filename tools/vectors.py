@@ -256,6 +256,19 @@ EVENTS_TOLD: dict[str, tuple[str | None, str | None, Any]] = {
         ACQ_ID,
         {"what": "seal", "message": "The data are not synced yet: the disk is full."},
     ),
+    **{
+        f"mount.{level}": (None, "file:///", {"mp": "file:///", "free_bytes": free, "message": message})
+        for level, free, message in (
+            ("low", 9_000_000_000, "The mount point file:/// has 9000000000 bytes free, fewer than 10000000000."),
+            (
+                "full",
+                4096,
+                "The mount point file:/// has 4096 bytes free, fewer than 65536: nothing is begun there.",
+            ),
+            ("unreachable", None, "The mount point file:/// cannot be used: it does not answer."),
+            ("recovered", 12_000_000_000, "The mount point file:/// has room again: 12000000000 bytes are free."),
+        )
+    },
     "conversion.queued": (STORAGE_ID, ACQ_ID, QUEUED),
     "conversion.started": (STORAGE_ID, ACQ_ID, RUNNING),
     "conversion.succeeded": (

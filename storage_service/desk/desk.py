@@ -42,10 +42,12 @@ from .messages import Bite, Message, Ticket
 from .overload import Overload
 from .patience import NAMING, Patience
 from .peers import COMMIT, SEALING
+from .space import Space
 from .telling import Telling
 from .work import Work
 
 EXPIRED = "expired"
+LOOKED = "looked"
 LOOK_AGAIN_S = 60.0
 
 
@@ -82,6 +84,7 @@ class Desk:
         self.out = ledger.out
         self.work = Work(ledger, policy, max_parallel)
         self._patience = Patience(ledger)
+        self._space = Space(ledger)
         self.telling = Telling()
         ledger.follow = self._follow
         self.overload = Overload(ledger)
@@ -200,6 +203,7 @@ class Desk:
         for key, _, result in batch.keys:
             for repeat in self.keyring.committed(key):
                 self._ledger.replies.now(repeat, result)
+        self._space.committed(batch)
         self.out.variables += self.telling.changed(batch.registers.values(), now.mono)
         self._go_on(moment)
         self._ledger.residents.evict(lambda: self.work.pinned() | self._ledger.transactions.uncommitted_keys())
@@ -215,6 +219,7 @@ class Desk:
             for key, _, _ in lost.keys:
                 self._ledger.replies.to_repeats(key, refusal)
             self.work.rolled_back(lost, refusal, moment)
+        self._space.rolled_back()
         self.work.resume(moment)
         self._patience.resume(moment)
         self._ledger.peers.wake_all()
@@ -223,10 +228,13 @@ class Desk:
     # Outcomes and time
 
     def outcome(self, work_id: str, result: Any, now: Now) -> None:
-        """What came of an order that `out.orders` gave out; of `EXPIRED`, what a trash has that is too old."""
+        """What came of an order that `out.orders` gave out; of `EXPIRED`, what a trash has that is too old; of
+        `LOOKED`, a look at a mount point."""
         moment = self._moment(now)
         if work_id == EXPIRED:
             self._expired(result)
+        elif work_id == LOOKED:
+            self._space.looked(result, moment)
         else:
             self.work.outcome(work_id, result, moment)
         self._go_on(moment)

@@ -206,7 +206,7 @@ def _acq_restored(state: State, event: Event, fact: facts.AcqRestored, time: str
     return [(("node", fact.acq.node_id), fact.acq)]
 
 
-def _only_files(state: State, event: Event, fact: Any, time: str) -> list[Put]:
+def _no_record(state: State, event: Event, fact: Any, time: str) -> list[Put]:
     return []
 
 
@@ -253,8 +253,12 @@ _EVOLVE: dict[type, Callable[[State, Event, Any, str], list[Put]]] = {
     facts.AcqWarned: _acq_warned,
     facts.RunRestored: _run_restored,
     facts.AcqRestored: _acq_restored,
-    facts.TrashRestored: _only_files,
-    facts.TrashEmptied: _only_files,
+    facts.TrashRestored: _no_record,
+    facts.TrashEmptied: _no_record,
+    facts.MountLow: _no_record,
+    facts.MountFull: _no_record,
+    facts.MountUnreachable: _no_record,
+    facts.MountRecovered: _no_record,
     facts.ConversionQueued: _conversion,
     facts.ConversionStarted: _conversion,
     facts.ConversionSucceeded: _conversion,

@@ -214,6 +214,36 @@ class ConversionCancelled(Fact, frozen=True, tag="conversion.cancelled"):
     conversion: state.Conversion
 
 
+class MountLow(Fact, frozen=True, tag="mount.low"):
+    """`free_bytes`: None where it does not answer."""
+
+    TYPE: ClassVar = "mount.low"
+    mp: str
+    free_bytes: int | None
+    message: str
+
+
+class MountFull(Fact, frozen=True, tag="mount.full"):
+    TYPE: ClassVar = "mount.full"
+    mp: str
+    free_bytes: int | None
+    message: str
+
+
+class MountUnreachable(Fact, frozen=True, tag="mount.unreachable"):
+    TYPE: ClassVar = "mount.unreachable"
+    mp: str
+    free_bytes: int | None
+    message: str
+
+
+class MountRecovered(Fact, frozen=True, tag="mount.recovered"):
+    TYPE: ClassVar = "mount.recovered"
+    mp: str
+    free_bytes: int | None
+    message: str
+
+
 AnyFact = (
     StorageInitialized
     | StorageConfigured
@@ -247,6 +277,10 @@ AnyFact = (
     | ConversionSucceeded
     | ConversionFailed
     | ConversionCancelled
+    | MountLow
+    | MountFull
+    | MountUnreachable
+    | MountRecovered
 )
 
 

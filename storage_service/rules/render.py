@@ -193,6 +193,8 @@ def event_data(state: State, event: Event) -> Any:
             facts.ProducerRegistered() | facts.ProducerUnregistered() | facts.ProducerLost() | facts.ProducerBack()
         ):
             return {"producer": fact.producer}
+        case facts.MountLow() | facts.MountFull() | facts.MountUnreachable() | facts.MountRecovered():
+            return {"mp": fact.mp, "free_bytes": fact.free_bytes, "message": fact.message}
         case facts.StorageWarned() | facts.AcqWarned():
             return {"what": fact.what, "message": fact.message}
         case (
