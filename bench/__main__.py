@@ -3,7 +3,7 @@
 Three programs run side by side and are loaded in turn, round after round, so that a drift of the machine
 meets all of them alike: (a) a bare echo, (b) the same echo with three rows a command and a synced commit
 (bench/reference.py), and the service. What is printed are medians over the rounds; a ratio is the median of
-the ratios within a round.
+the ratios within a round. At the end a manifest is written beside the bare library (bench/manifest.py).
 """
 
 import argparse
@@ -22,6 +22,7 @@ from typing import Any
 
 import apsw
 
+from bench import manifest
 from bench.disk import MEMORY, file_system, synced_append_ms
 from bench.load import Load, LoadError, Measured, measure
 from bench.process import CHECKOUT, StartError, last_words, reference
@@ -93,6 +94,7 @@ def options() -> argparse.Namespace:
         default=CHECKOUT,
         help="where the temporary state folder is made: the disk to be measured (default: the checkout)",
     )
+    parser.add_argument("--gib", type=float, metavar="N", help="data of the manifest that is measured (default 4)")
     chosen = parser.parse_args()
     if chosen.seconds is None:
         chosen.seconds = 0.5 if chosen.quick else 2.0
@@ -101,6 +103,8 @@ def options() -> argparse.Namespace:
     if not chosen.folder.is_dir():
         parser.error(f"--folder is {chosen.folder}, which is no folder")
     chosen.rounds = 1 if chosen.quick else 3
+    if chosen.gib is None:
+        chosen.gib = 0.0625 if chosen.quick else 4.0
     return chosen
 
 
@@ -237,6 +241,8 @@ def main() -> None:
     try:
         with tempfile.TemporaryDirectory(prefix=".bench-", dir=chosen.folder) as folder:
             document = bench(chosen, Path(folder).resolve())
+        with tempfile.TemporaryDirectory(prefix=".bench-", dir=chosen.folder) as folder:
+            document["manifest_of_bare"] = manifest.run(Path(folder), int(chosen.gib * (1 << 30)), chosen.rounds)
         if chosen.json:
             chosen.json.write_text(json.dumps(document, indent=2) + "\n")
     except (StartError, LoadError) as failure:

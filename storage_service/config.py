@@ -1,7 +1,7 @@
 """The configuration: storage.toml, the environment and the command line, read into one frozen value.
 
 1. A key is taken from the first that names it: command line, environment, file, default. A table whose keys are
-   free text (`mounts`, `conversion.env`) is one key, and is taken whole.
+   free text (`mounts`, `storages`, `conversion.env`) is one key, and is taken whole.
 2. Every key is known and every value is right, or ConfigError says in one sentence which is not and what would be.
 3. What this version cannot do yet is refused, never accepted and ignored.
 4. Reading creates nothing, and looks at nothing but the file: whether a folder is there is found out by its door.
@@ -14,14 +14,15 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta, Struct, field
 
 from storage_protocol.limits import Limits
-from storage_service.config_rules import ENTRY_RULES, RULES, is_local, rooted
+from storage_service.config_rules import ENTRY_EXAMPLES, ENTRY_RULES, RULES, is_local, rooted
 
 FILE = "storage.toml"
 """Looked for in the working directory when no file is named."""
@@ -117,6 +118,18 @@ class Space(Struct, frozen=True, forbid_unknown_fields=True):
         return minimum, self.low_free_bytes_of.get(mp, self.low_free_bytes)
 
 
+class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
+    processes: Annotated[int, Meta(ge=1, le=64)] = 1
+    """How many processes list and hash files below each mount point."""
+
+
+class StorageFiles(Struct, frozen=True, forbid_unknown_fields=True):
+    """A table `[storages.<pattern>]`: what is kept beside the data of the storages whose id it fits."""
+
+    manifest: Literal["blake3", "sizes", "off"] = "blake3"
+    """What the manifest of a sealed acquisition has of each file: its BLAKE3, its size and time alone; or none."""
+
+
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
     """What `load` returns. Every path in it is absolute; none was looked at."""
 
@@ -144,6 +157,12 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     space: Space = Space()
     """How much has to be free on mount points."""
 
+    manifest: Manifest = Manifest()
+    """How manifests are written."""
+
+    storages: dict[str, StorageFiles] = {}
+    """What is kept beside the data, by a pattern of storage ids with *, ? and [...]; see `files_of`."""
+
     limits: Limits = Limits()
     """Limits of messages and values. They can be lowered, and `frame_bytes` raised; `key_days` is
     `journal.keys_keep_days`."""
@@ -155,6 +174,11 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     def database_path(self) -> Path:
         """The database's file."""
         return self.state_dir / self.database.removeprefix("sqlite:///")
+
+    def files_of(self, storage_id: str) -> StorageFiles:
+        """The first table whose pattern fits, in the order of the file; the defaults if none does."""
+        fitting = (files for pattern, files in self.storages.items() if fnmatchcase(storage_id, pattern))
+        return next(fitting, StorageFiles())
 
 
 # Least and most. The protocol's numbers are the most, but for a frame, which may be as large as a message. The
@@ -257,7 +281,7 @@ def _read(key: str, given: _Given, base: Path) -> Any:
     return str(base / value) if kind is Path else value
 
 
-def _entries(key: str, given: _Given, base: Path) -> dict[str, str]:
+def _entries(key: str, given: _Given, base: Path) -> dict[str, Any]:
     """The value of a table whose keys are free text."""
     table = given.value
     if given.text:
@@ -266,9 +290,7 @@ def _entries(key: str, given: _Given, base: Path) -> dict[str, str]:
         except (ValueError, RecursionError):  # msgspec's own errors are ValueErrors
             table = None
     if not isinstance(table, dict):
-        example = '{"file:///": "/data"}' if key == "mounts" else '{"NAME": "text"}'
-        if key.startswith("space."):
-            example = '{"file:///": 1000000000}'
+        example = ENTRY_EXAMPLES[key]
         raise _wrong(
             key, given, f"it must be one JSON object like {example}" if given.text else "it must be a table"
         )

@@ -93,13 +93,41 @@ def free_bytes(name: str, value: object) -> str | None:
     return None if type(value) is int and 0 <= value <= names.INT64_MAX else "it must be an int of at least 0"
 
 
+# The keys of a table [storages.<pattern>], and what each may be.
+STORAGE_FILES: dict[str, tuple[str, ...]] = {"manifest": ("blake3", "sizes", "off")}
+
+
+def storage_files(pattern: str, value: object) -> str | None:
+    if not re.fullmatch(r"[A-Za-z0-9._*?!\[\]-]{1,128}", pattern):
+        return "its name must be a pattern of storage ids: letters, digits, . _ - and *, ? or [...]"
+    if not isinstance(value, dict):
+        return 'it must be a table like { manifest = "sizes" }'
+    for key, given in value.items():
+        allowed = STORAGE_FILES.get(key)
+        if allowed is None:
+            return f"{key!r} is not a known key of it; there are: {', '.join(STORAGE_FILES)}"
+        if given not in allowed:
+            return f"its {key} must be one of {', '.join(allowed)}, and is {given!r:.80}"
+    return None
+
+
 ENTRY_RULES: dict[str, Callable[[str, object], str | None]] = {
     "mounts": mount,
+    "storages": storage_files,
     "conversion.env": variable,
     "space.min_free_bytes_of": free_bytes,
     "space.low_free_bytes_of": free_bytes,
 }
 """For each entry of the tables whose keys are free text; the value is as it was given."""
+
+ENTRY_EXAMPLES = {
+    "mounts": '{"file:///": "/data"}',
+    "storages": '{"test*": {"manifest": "off"}}',
+    "conversion.env": '{"NAME": "text"}',
+    "space.min_free_bytes_of": '{"file:///": 1000000000}',
+    "space.low_free_bytes_of": '{"file:///": 1000000000}',
+}
+"""Each of them as one JSON value."""
 
 
 def rooted(address: str, base: Path) -> str:

@@ -62,9 +62,9 @@ class _Mount:
     """One mount point: its door, its threads, what is late, and the look at it that `get_status` waits for."""
 
     def __init__(self, mp: str, door: Door, bounds: Bounds = (0, 0)) -> None:
+        self.minimum, self.low = bounds
         self.mp = mp
         self.door = door
-        self.minimum, self.low = bounds
         self.pool = ThreadPoolExecutor(THREADS, f"mount {mp}")
         self.seals = ThreadPoolExecutor(SEAL_THREADS, f"seals {mp}")
         self.logs = ThreadPoolExecutor(1, f"logs {mp}")

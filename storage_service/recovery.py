@@ -15,10 +15,7 @@ def take_up(desk: Desk, snapshot: Snapshot, now: Now) -> dict[str, Any]:
 
     Returns what is to be logged: how much of each kind goes on.
     """
-    records = [(("storage", each.storage_id), each) for each in snapshot.storages]
-    nodes = [(("node", each.node_id), each) for each in snapshot.nodes]
-    conversions = [(("conversion", each.conversion_id), each) for each in snapshot.conversions]
-    desk.restore([*records, *nodes, *conversions], snapshot.intents, now)
+    desk.restore(snapshot.records(), snapshot.intents, now)
     running = [each for each in snapshot.conversions if each.state == "running"]
     for each in running:
         reason = "the service ended while it ran"
@@ -33,5 +30,6 @@ def take_up(desk: Desk, snapshot: Snapshot, now: Now) -> dict[str, Any]:
         "acquisitions_to_seal": sum(acq.state != "open" and not acq.sealed for acq in acqs),
         "conversions_queued": len(snapshot.conversions) - len(running),
         "conversions_interrupted": len(running),
+        "manifests_to_write": len(snapshot.dues),
         "intents": {kind: kinds.count(kind) for kind in sorted(set(kinds))},
     }

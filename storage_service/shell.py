@@ -35,6 +35,7 @@ from .desk.keyring import Keyring
 from .desk.messages import Ticket
 from .desk.out import Out
 from .doors.conversion import Scripts, Settings
+from .doors.manifest_processes import ManifestProcesses
 from .failpoints import passing
 from .mounts import NO_ANSWER, Mounts, make_first_mount
 from .notify import notify
@@ -116,6 +117,7 @@ class Service:
             describe=encode_value(description(config, self._service_id, self._journal_id)),
             fresh=lambda: str(uuid4()),
             defect=lambda incident, error: _log.error("defect", incident=incident, exc_info=error),
+            manifest_kind=lambda storage_id: config.files_of(storage_id).manifest,
         )
 
     # A life
@@ -133,12 +135,10 @@ class Service:
         locks = config.state_dir / "locks"
         settings = Settings(given.timeout_s, given.grace_s, given.log_bytes, locks, given.env, given.pid_namespace)
         self._scripts = Scripts(loop, settings, self._on_progress, self._on_ended)
-        tails: dict[str, int] = {}
-        for topic, seq in self._journal.by_topic.items():
-            type_ = topic.split("/", 1)[0]
-            tails[type_] = max(seq, tails.get(type_, 0))
+        self._manifests = ManifestProcesses(loop, config.mounts, config.manifest.processes, self._outcome)
         try:
-            self._publisher = Publisher(self._context, config.endpoints.events, tails, self._journal.last_seq)
+            tails, last_seq = self._journal.tails(), self._journal.last_seq
+            self._publisher = Publisher(self._context, config.endpoints.events, tails, last_seq)
             self._endpoint = Endpoint(
                 loop,
                 self._context,
@@ -196,6 +196,7 @@ class Service:
         passing("shell.reading_stopped")
         self._desk.start_no_more()
         patience = self._loop.time() + PATIENCE_S
+        self._manifests.close()
         await self._scripts.close()
         passing("shell.scripts_ended")
         try:
@@ -254,7 +255,12 @@ class Service:
         """What of `get_status` this file knows."""
         return {
             "started_at": self._started_at,
-            "queues": {**self._desk.counts(), **self._queries.counts(), **self._endpoint.counts()},
+            "queues": {
+                **self._desk.counts(),
+                **self._manifests.progress(),
+                **self._queries.counts(),
+                **self._endpoint.counts(),
+            },
             "loop": self._watchdog.status(),
             "conversion_protection": self._scripts.protection.told(),
             "warnings": self._warnings(),
@@ -318,6 +324,8 @@ class Service:
         for conversion_id in out.cancels:
             passing("shell.cancel_handed")
             self._scripts.cancel(conversion_id)
+        passing("shell.manifests_handed")
+        self._manifests.carry_out(out.manifests, out.manifest_cancels)
 
     def _hand(self, pool: ThreadPoolExecutor, work: Callable[[], Any], tell: Callable[[Any], None]) -> None:
         """Do `work` in a thread; `tell` hears in the loop what came of it, an exception too."""

@@ -247,6 +247,17 @@ EVENTS_TOLD: dict[str, tuple[str | None, str | None, Any]] = {
     "acquisition.finished": (STORAGE_ID, ACQ_ID, ACQ_FINISHED),
     "acquisition.aborted": (STORAGE_ID, ACQ_ID, ACQ_ABORTED),
     "acquisition.sealed": (STORAGE_ID, ACQ_ID, SEGMENT),
+    "acquisition.manifest_written": (
+        STORAGE_ID,
+        ACQ_ID,
+        {
+            **SEGMENT,
+            "name": "manifest-1.json",
+            "files": 3,
+            "bytes": 4_294_967_296,
+            "manifest_blake3": "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262",
+        },
+    ),
     "acquisition.removed": (STORAGE_ID, ACQ_ID, replace(ACQ_ABORTED, sealed=True)),
     "acquisition.restored": (STORAGE_ID, ACQ_ID, replace(ACQ_ABORTED, sealed=True)),
     "trash.restored": (STORAGE_ID, RUN_ID, {**msgspec.to_builtins(TRASHED), "rundb": True, "acqs": 1}),

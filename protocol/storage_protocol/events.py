@@ -32,6 +32,9 @@ EVENTS: dict[str, str] = {
     "acquisition.finished": "the acquisition, verdict included",
     "acquisition.aborted": "the acquisition",
     "acquisition.sealed": "`acq_id`, `uid`, `segment`",
+    "acquisition.manifest_written": (
+        "`acq_id`, `uid`, `segment`, `name` (of the file), `files`, `bytes`, `manifest_blake3`"
+    ),
     "acquisition.removed": "the acquisition",
     "acquisition.restored": "the acquisition, which came back from the trash",
     "acquisition.warning": "`what`, `message`",

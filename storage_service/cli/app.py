@@ -15,6 +15,7 @@ app.command("storage_service.cli.demo:demo", help="See the service at work, in a
 app.command("storage_service.cli.call:call", help="Send one command, show its result as JSON.")
 app.command("storage_service.cli.watch:watch", help="Show events as they happen.")
 app.command("storage_service.cli.story:story", help="Show the history of a run or an acquisition.")
+app.command("storage_service.cli.verify:verify", help="Check data against their manifests.")
 app.command("storage_service.cli.spool:app", name="spool", help="Show what a client's spool file holds.")
 app.command("storage_service.cli.trash:app", name="trash", help="Show, restore or empty what was set aside.")
 app.register_install_completion_command(help="Install completion for your shell.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 from storage_protocol import codec, commands, errors
@@ -84,6 +84,12 @@ class Asking:
         """Ask whether an idempotency key came before, where only the database can tell."""
         if self._keyring.must_look_up(key) and self._keyring.asking(key):
             self._out.look_ups.append(("key", key))
+
+    def is_out(self, what: Hashable) -> bool:
+        """Whether this is a record or a key that was asked for, and not answered yet."""
+        if not isinstance(what, tuple):
+            return False
+        return self._keyring.is_asked(what[1]) if what[0] == "key" else self._residents.is_asked(what)
 
     def ahead(self, ticket: Ticket) -> None:
         """Ask already now for what a waiting command will need, but for what may change until its turn."""

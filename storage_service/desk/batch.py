@@ -12,7 +12,7 @@ from storage_protocol.errors import Refusal
 from storage_protocol.events import topic
 from storage_protocol.names import Value
 
-from ..rules import facts, notes, render
+from ..rules import facts, manifests, notes, render
 from ..rules.decision import Intent
 from ..rules.evolve import evolve
 from ..rules.facts import Event
@@ -23,10 +23,12 @@ _encode = msgspec.msgpack.Encoder().encode
 _MISSING: Any = object()
 
 # The facts that their event's public data tell whole: the journal does not keep them twice.
-SELF_TELLING = (
-    *(facts.AcqParamSet, facts.RunParamSet, facts.ProducerFinished, facts.AcqSealed),
-    facts.NodeAnnotated,
-)
+SELF_TELLING = (facts.AcqParamSet, facts.RunParamSet, facts.ProducerFinished, facts.NodeAnnotated)
+
+
+def _is_told_whole(fact: facts.AnyFact) -> bool:
+    """Whether the event's public data tell all that the fact does."""
+    return isinstance(fact, SELF_TELLING) or (isinstance(fact, facts.AcqSealed) and fact.manifest == "off")
 
 
 _TELLS_OF_WHAT_GOES = (facts.AcqRemoved, facts.RunRemoved, facts.StorageDeinitialized)
@@ -57,6 +59,14 @@ class Journal:
     def __init__(self, last_seq: int = 0, by_topic: dict[str, int] | None = None) -> None:
         self.last_seq = last_seq
         self.by_topic = by_topic or {}
+
+    def tails(self) -> dict[str, int]:
+        """The newest seq of each type of event."""
+        tails: dict[str, int] = {}
+        for where, seq in self.by_topic.items():
+            type_ = where.split("/", 1)[0]
+            tails[type_] = max(seq, tails.get(type_, 0))
+        return tails
 
 
 class Batch:
@@ -145,6 +155,9 @@ class Batch:
                 self.run_params.add((fact.run_id, fact.param))
             case facts.AcqFinished() | facts.AcqAborted():
                 self.searched[fact.acq_id] = True
+            case facts.ManifestWritten():
+                name, digest = manifests.findable(fact.link)
+                self.derived[fact.link.acq_id, name] = digest
             case facts.AcqStarted():
                 self.searched[fact.acq.node_id] = False
                 self.params.update({(fact.acq.node_id, name): value for name, value in fact.acq.params.items()})
@@ -191,7 +204,7 @@ class Batch:
                 "data": data,
             }
         )
-        kept = None if isinstance(fact, SELF_TELLING) else _encode(fact)
+        kept = None if _is_told_whole(fact) else _encode(fact)
         self.bytes += len(body)
         self.rows.append(JournalRow(seq, where, event.subject, body, kept))
         journal.last_seq = seq

@@ -76,8 +76,9 @@ class Desk:
         describe: bytes,
         fresh: Callable[[], str],
         defect: Callable[[str, Exception], None],
+        manifest_kind: Callable[[str], str],
     ) -> None:
-        ledger = Ledger(places, limits, keyring, journal, describe, fresh, defect)
+        ledger = Ledger(places, limits, keyring, journal, describe, fresh, defect, manifest_kind)
         self._ledger = ledger
         self.state = ledger.state
         self.keyring = keyring
@@ -145,6 +146,7 @@ class Desk:
         # What follows from the state by itself: acquisitions that nobody waits for, conversions that start.
         self._patience.look(moment)
         self.work.attempts.pump(moment)
+        self.work.manifests.pump(moment)
 
     def _turns(self, moment: Moment) -> None:
         for peer in self._ledger.peers.woken():
@@ -152,10 +154,13 @@ class Desk:
 
     def _look_at_all(self, moment: Moment) -> None:
         """Once in a while everybody that waits is looked at, for what nobody woke: there should be nothing."""
-        waiting = self._ledger.peers.idle()
-        self._ledger.peers.wake_all()
+        peers = self._ledger.peers
+        # Who waits for a look-up that is out will be woken, though something else may have decided it already.
+        woken = peers.waiting_for(self._ledger.asking.is_out)
+        waiting = peers.idle(woken)
+        peers.wake_all()
         self._go_on(moment)
-        self.overlooked += waiting - self._ledger.peers.idle()
+        self.overlooked += waiting - peers.idle(woken)
 
     def _follow(self, event: Event, moment: Moment) -> None:
         """An event became true in memory."""
@@ -206,7 +211,7 @@ class Desk:
         self._space.committed(batch)
         self.out.variables += self.telling.changed(batch.registers.values(), now.mono)
         self._go_on(moment)
-        self._ledger.residents.evict(lambda: self.work.pinned() | self._ledger.transactions.uncommitted_keys())
+        self._ledger.residents.evict(self._ledger.transactions.uncommitted_keys)
 
     def rolled_back(self, batch: Batch, why: str, now: Now) -> None:
         """The batch is not durable, for certain: it and all that was decided on top of it never happened."""
@@ -289,8 +294,9 @@ class Desk:
         self._go_on(moment)
 
     def start_no_more(self) -> None:
-        """The service stops: no conversion is started any more."""
+        """The service stops: no conversion is started any more, and no manifest begun."""
         self.work.attempts.queue.most = 0
+        self.work.manifests.stop()
 
     def is_ahead(self) -> bool:
         """Whether as much is decided as one commit should have, while another one is out: what comes can wait for

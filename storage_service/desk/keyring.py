@@ -135,6 +135,10 @@ class Keyring:
         self._asked.add(key)
         return True
 
+    def is_asked(self, key: str) -> bool:
+        """Whether the database has not answered yet."""
+        return key in self._asked
+
     def looked_up(self, key: str, found: Remembered | None) -> None:
         """What the database said. Of no use when the key was committed meanwhile: it is asked again.
 

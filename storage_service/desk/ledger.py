@@ -32,6 +32,7 @@ class Ledger:
     fresh   gives a new UUID at each call
     defect  hears of an exception that nobody expected: its incident's id, and the exception
     follow  hears of every event that became true in memory
+    manifest_kind  by storage id: `blake3`, `sizes` or `off`
     """
 
     def __init__(
@@ -43,7 +44,9 @@ class Ledger:
         describe: bytes,
         fresh: Callable[[], str],
         defect: Callable[[str, Exception], None],
+        manifest_kind: Callable[[str], str],
     ) -> None:
+        self.manifest_kind = manifest_kind
         self.state = State(places)
         self.limits = limits
         self.keyring = keyring

@@ -36,7 +36,8 @@ class Markers:
     def forget(self, intent_id: str) -> None:
         """It is open no more."""
         run_id = self._runs.pop(intent_id, None)
-        if run_id is not None:
+        # One that was taken back may have been made for a run whose earlier one is open again.
+        if run_id is not None and self._by_run.get(run_id) == intent_id:
             del self._by_run[run_id]
         self._written.pop(intent_id, None)
         self._retries.forget(intent_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from storage_protocol.commands import Command
 
 from ..rules.state import Key, Variable
-from ..rules.work import Order, RunScript
+from ..rules.work import Order, RunScript, WriteManifest
 from .batch import JournalRow
 from .messages import Ticket
 
@@ -20,6 +20,8 @@ class Out:
     orders    (work id, order) for the doors to mount points
     scripts   conversions to be started
     cancels   conversions to be ended
+    manifests         manifests to be written
+    manifest_cancels  acquisitions of which none is to be written any more
     """
 
     def __init__(self) -> None:
@@ -31,6 +33,8 @@ class Out:
         self.orders: list[tuple[str, Order]] = []
         self.scripts: list[RunScript] = []
         self.cancels: list[str] = []
+        self.manifests: list[WriteManifest] = []
+        self.manifest_cancels: list[str] = []
 
     def take(self) -> Out:
         """All of it, which is then the shell's; here nothing is left."""
@@ -50,4 +54,6 @@ class Out:
             or self.orders
             or self.scripts
             or self.cancels
+            or self.manifests
+            or self.manifest_cancels
         )

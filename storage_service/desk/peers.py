@@ -58,9 +58,10 @@ class Peers:
         """Whether what waits of this peer came to more than its share."""
         return self._bytes.get(peer, 0) > max(MAX_BYTES - self.bytes, 0)
 
-    def idle(self) -> int:
-        """How many wait without being at work."""
-        return sum(not ticket.running for waiting in self._waiting.values() for ticket in waiting)
+    def idle(self, but: set[bytes]) -> int:
+        """How many wait without being at work, `but` for those of some peers."""
+        of_others = (waiting for peer, waiting in self._waiting.items() if peer not in but)
+        return sum(not ticket.running for waiting in of_others for ticket in waiting)
 
     def add(self, message: Message, tickets: list[Ticket]) -> None:
         """These commands of a message wait."""
@@ -104,6 +105,10 @@ class Peers:
     def wait_for(self, what: Hashable, ticket: Ticket) -> None:
         """The ticket's peer is woken when it comes: an intent or a command that lets go, a record, a commit."""
         self._for.setdefault(what, {})[ticket.message.peer] = None
+
+    def waiting_for(self, is_such: Callable[[Hashable], bool]) -> set[bytes]:
+        """The peers that are woken when such a thing comes."""
+        return {peer for what, peers in self._for.items() if is_such(what) for peer in peers}
 
     def came(self, what: Hashable) -> None:
         """Who waited for it may have a turn."""

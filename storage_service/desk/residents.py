@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..rules.state import Acq, Conversion, Key, State, Storage
+from ..rules.state import Acq, Chain, Conversion, Due, Key, State, Storage
 
 MAX_RESIDENT = 20_000
 TRANSIENT = ("nested", "acqs_of")
@@ -24,6 +24,10 @@ class Residents:
         fresh = [key for key in keys if key not in self._asked and not self._state.has(key)]
         self._asked.update(dict.fromkeys(fresh, self._evictions))
         return fresh
+
+    def is_asked(self, key: Key) -> bool:
+        """Whether the store has not answered yet what it has of this key."""
+        return key in self._asked
 
     def looked_up(self, key: Key, record: Any) -> None:
         """What the store has of a key. What came into memory meanwhile is newer.
@@ -57,22 +61,32 @@ class Residents:
         self._state.complete.clear()
         self._state.nested.clear()
 
-    def evict(self, to_keep: Callable[[], set[Key]]) -> None:
+    def evict(self, uncommitted: Callable[[], set[Key]]) -> None:
         """Keep memory bounded: what is closed, durable and not at work can be looked up again."""
         state = self._state
         # Where most of it has to stay, it is not gone through again before it has doubled.
         if len(state.records) > max(MAX_RESIDENT, 2 * self._stayed):
             self._evictions += 1
-            kept = to_keep()
+            kept = uncommitted() | self._needed()
             state.records = {
                 key: record for key, record in state.records.items() if key in kept or _at_work(record)
             }
             self._stayed = len(state.records)
 
+    def _needed(self) -> set[Key]:
+        """What is not at work itself and belongs to what is: runs, acquisitions of conversions and manifests."""
+        kept: set[Key] = set()
+        for record in self._state.records.values():
+            if isinstance(record, Acq) and _at_work(record):
+                kept.add(("node", record.run_id))
+            elif (isinstance(record, Conversion) and record.active) or isinstance(record, Due):
+                kept.add(("node", record.acq_id))
+        return kept
+
 
 def _at_work(record: Any) -> bool:
     match record:
-        case Storage():
+        case Storage() | Chain() | Due():
             return True
         case Conversion():
             return record.active

@@ -54,7 +54,8 @@ class Seals:
         else:
             self._under_way.discard(acq_id)
             self._retries.forget(acq_id)
-            self._ledger.apply((Event(facts.AcqSealed(acq_id), acq.storage_id, acq_id),), moment)
+            sealed = facts.AcqSealed(acq_id, self._ledger.manifest_kind(acq.storage_id))
+            self._ledger.apply((Event(sealed, acq.storage_id, acq_id),), moment)
 
     def wait(self, ticket: Ticket, acq_id: str, moment: Moment) -> Refusal | None:
         """A command waits for an acquisition to be sealed; a refusal when it has waited long enough."""

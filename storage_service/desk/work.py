@@ -30,11 +30,12 @@ from ..rules.decision import (
 )
 from ..rules.facts import Event
 from ..rules.scope import scope_of_intent
-from ..rules.state import Acq, Conversion, Key
+from ..rules.state import Acq, Conversion
 from ..rules.work import Ended, Failed
 from .attempts import Attempts
 from .batch import Batch, StoredIntent
 from .ledger import Ledger
+from .manifests import Manifests
 from .markers import Markers
 from .messages import Ticket
 from .peers import SEALING
@@ -70,6 +71,7 @@ class Work:
         self._closed: dict[str, OpenIntent] = {}
         self._retries = Retries()
         self.attempts = Attempts(ledger, self.is_going, policy, max_parallel)
+        self.manifests = Manifests(ledger, self.is_going)
 
     # From the path of a command
 
@@ -101,6 +103,7 @@ class Work:
     def follow(self, event: Event, moment: Moment) -> None:
         """An event became true: what follows from it outside."""
         fact = event.fact
+        self.manifests.follow(event)
         conversion = getattr(fact, "conversion", None)
         if isinstance(conversion, Conversion):
             self.attempts.queue.note(conversion, moment)
@@ -149,6 +152,7 @@ class Work:
         for intent_id, each in list(self._intents.items()):
             if isinstance(each.stored.intent, RunIntent | AcqIntent) and each.stored.intent.removes:
                 self._give(intent_id, moment)
+        self.manifests.committed(batch)
 
     def rolled_back(self, batch: Batch, refusal: Refusal, moment: Moment) -> None:
         """Forget the intents that never were; `resume` takes up what is true again.
@@ -202,6 +206,7 @@ class Work:
     def resume(self, moment: Moment) -> None:
         """Take up everything that the records say is to be done and that no door has."""
         self.attempts.resume(moment)
+        self.manifests.resume()
         for record in list(self._ledger.state.records.values()):
             if isinstance(record, Acq):
                 self.seals.give(record)
@@ -238,6 +243,8 @@ class Work:
         if kind == "seal":
             self.seals.outcome(id, result, moment)
             self._ledger.peers.came(SEALING)
+        elif kind == "manifest":
+            self.manifests.outcome(id, result, moment)
         elif id in self._intents:
             intent = self._intents[id].stored.intent
             if isinstance(intent, MarkerIntent):
@@ -358,21 +365,12 @@ class Work:
         """Whether a client asked for this conversion to be ended, before it had started."""
         return conversion_id in self._cancels
 
-    def pinned(self) -> set[Key]:
-        """Records that must stay in memory, besides those that are open or active themselves."""
-        kept: set[Key] = set()
-        for record in self._ledger.state.records.values():
-            if isinstance(record, Acq) and (record.state == "open" or not record.sealed):
-                kept.add(("node", record.run_id))
-            elif isinstance(record, Conversion) and record.active:
-                kept.add(("node", record.acq_id))
-        return kept
-
     def counts(self) -> dict[str, int]:
         """What is under way, for `get_status`."""
         return {
             "intents": len(self._intents),
             "seals": self.seals.count,
+            "manifests": self.manifests.count,
             "conversions_queued": len(self.attempts.queue.queued),
             "conversions_running": len(self.attempts.queue.running),
         }

@@ -50,6 +50,10 @@ class Directory:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def fileno(self) -> int:
+        """Its descriptor, open as long as the block lasts."""
+        return self._fd
+
     def probe(self) -> None:
         """Ask the file system itself for an answer: an open alone may be served from a cache."""
         os.fstatvfs(self._fd)

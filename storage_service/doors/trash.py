@@ -19,9 +19,10 @@ import msgspec
 from storage_protocol.records import TrashEntry
 from storage_protocol.times import to_wire
 from storage_service.doors.directory import Directory, NotPlainFileError
+from storage_service.doors.manifest_headers import listing_of
 from storage_service.doors.markers import LIMIT_BYTES, markers_in
 from storage_service.failpoints import passing
-from storage_service.rules.trash_work import MOST_ENTRIES, GiveUp, LookIntoTrash, Seen
+from storage_service.rules.trash_work import MOST_ENTRIES, GiveUp, Listing, LookIntoTrash, Seen
 from storage_service.rules.work import ACQ_MARKER, RUN_MARKER, TRASH, Done
 
 GONE = ".gone-"
@@ -172,18 +173,30 @@ def _place(marker: bytes | None) -> tuple[str | None, str | None]:
     return path if isinstance(path, str) else None, storage_id if isinstance(storage_id, str) else None
 
 
-def _contents(folder: Directory) -> tuple[bytes, tuple[bytes, ...] | None]:
-    """The marker of an entry, and those of the acquisitions in it: none of them lies inside another."""
+def _contents(folder: Directory) -> tuple[bytes, tuple[bytes, ...] | None, tuple[Listing, ...]]:
+    """The marker of an entry, and those of the acquisitions in it, of which none lies inside another; with what
+    manifests they have."""
     own = next((text for name in _KINDS if (text := _text(folder, name))), b"")
     found: list[bytes] = []
+    listings: list[Listing] = []
     try:
-        complete = bool(_text(folder, ACQ_MARKER)) or _collect(folder, found, _DEEPEST)
+        if _text(folder, ACQ_MARKER):
+            complete = True
+            _list(folder, own, listings)
+        else:
+            complete = _collect(folder, found, listings, _DEEPEST)
     except OSError:  # what is in the entry is not for us to read: files only
         complete = False
-    return own, tuple(found) if complete else None
+    return own, tuple(found) if complete else None, tuple(listings)
 
 
-def _collect(folder: Directory, found: list[bytes], depth: int) -> bool:
+def _list(folder: Directory, marker: bytes, listings: list[Listing]) -> None:
+    listing = listing_of(folder, marker)
+    if listing is not None:
+        listings.append(listing)
+
+
+def _collect(folder: Directory, found: list[bytes], listings: list[Listing], depth: int) -> bool:
     """Gather the markers below a folder. False: there are too many."""
     for name in folder.names():
         if name.startswith(".") or folder.kind(name) != "folder":
@@ -192,7 +205,8 @@ def _collect(folder: Directory, found: list[bytes], depth: int) -> bool:
             text = _text(below, ACQ_MARKER)
             if text:
                 found.append(text)
-            elif depth > 1 and not _collect(below, found, depth - 1):
+                _list(below, text, listings)
+            elif depth > 1 and not _collect(below, found, listings, depth - 1):
                 return False
         if len(found) > MOST_ACQS:
             return False

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from storage_protocol.names import value_bytes
 from storage_protocol.records import CountedMark, Warn
 
-from . import facts
+from . import facts, manifests
 from .facts import Event
 from .state import MAX_WARNINGS, Acq, Conversion, Counter, Key, Record, Run, State, Storage
 
@@ -157,6 +157,7 @@ def _acq_started(state: State, event: Event, fact: facts.AcqStarted, time: str) 
     return [
         (("storage", storage.storage_id), replace(storage, open_acqs=opened)),
         (("node", fact.acq.node_id), fact.acq),
+        *manifests.after_opening(state, fact.acq.node_id),
     ]
 
 
@@ -191,11 +192,21 @@ def _acq_aborted(state: State, event: Event, fact: facts.AcqAborted, time: str) 
 
 
 def _acq_sealed(state: State, event: Event, fact: facts.AcqSealed, time: str) -> list[Put]:
-    return [(("node", fact.acq_id), replace(_acq(state, fact.acq_id), sealed=True))]
+    acq = _acq(state, fact.acq_id)
+    # Sealed a second time, its manifests stay of the kind that they were.
+    kind = fact.manifest if acq.manifest == manifests.OFF else acq.manifest
+    acq = replace(acq, sealed=True, manifest=kind)
+    return [(("node", acq.node_id), acq), *manifests.after_seal(state, acq)]
+
+
+def _manifest_written(state: State, event: Event, fact: facts.ManifestWritten, time: str) -> list[Put]:
+    acq = _acq(state, fact.link.acq_id)
+    acq = replace(acq, manifests=(*acq.manifests, fact.link.name))
+    return [(("node", acq.node_id), acq), *manifests.after_written(state, fact)]
 
 
 def _acq_removed(state: State, event: Event, fact: facts.AcqRemoved, time: str) -> list[Put]:
-    return [(("node", _acq(state, fact.acq_id).node_id), None)]
+    return [(("node", _acq(state, fact.acq_id).node_id), None), *manifests.after_opening(state, fact.acq_id)]
 
 
 def _run_restored(state: State, event: Event, fact: facts.RunRestored, time: str) -> list[Put]:
@@ -224,7 +235,7 @@ def _conversion(state: State, event: Event, fact: Any, time: str) -> list[Put]:
     if acq is not None and acq.uid == conversion.uid and conversion.segment >= acq.conversion_segment:
         told = replace(acq, conversion=conversion.state, conversion_segment=conversion.segment)
         puts.append((("node", acq.node_id), told))
-    return puts
+    return puts + manifests.after_conversion(state, acq, conversion)
 
 
 _EVOLVE: dict[type, Callable[[State, Event, Any, str], list[Put]]] = {
@@ -249,6 +260,7 @@ _EVOLVE: dict[type, Callable[[State, Event, Any, str], list[Put]]] = {
     facts.AcqFinished: _acq_finished,
     facts.AcqAborted: _acq_aborted,
     facts.AcqSealed: _acq_sealed,
+    facts.ManifestWritten: _manifest_written,
     facts.AcqRemoved: _acq_removed,
     facts.AcqWarned: _acq_warned,
     facts.RunRestored: _run_restored,

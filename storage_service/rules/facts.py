@@ -150,8 +150,21 @@ class AcqAborted(Fact, frozen=True, tag="acquisition.aborted"):
 
 
 class AcqSealed(Fact, frozen=True, tag="acquisition.sealed"):
+    """`manifest`: what its manifests are to record: `blake3`, `sizes`, or `off` for none."""
+
     TYPE: ClassVar = "acquisition.sealed"
     acq_id: str
+    manifest: str = "off"
+
+
+class ManifestWritten(Fact, frozen=True, tag="acquisition.manifest_written"):
+    """`chain`: the storage id whose chain the manifest is in. `files`, `bytes`: what it lists, digests or not."""
+
+    TYPE: ClassVar = "acquisition.manifest_written"
+    chain: str
+    link: state.Link
+    files: int
+    bytes: int
 
 
 class AcqRemoved(Fact, frozen=True, tag="acquisition.removed"):
@@ -266,6 +279,7 @@ AnyFact = (
     | AcqFinished
     | AcqAborted
     | AcqSealed
+    | ManifestWritten
     | AcqRemoved
     | RunRestored
     | AcqRestored

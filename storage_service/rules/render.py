@@ -175,6 +175,17 @@ def event_data(state: State, event: Event) -> Any:
         case facts.AcqSealed():
             acq = _acq(state, fact.acq_id)
             return {"acq_id": acq.node_id, "uid": acq.uid, "segment": acq.segment}
+        case facts.ManifestWritten():
+            link = fact.link
+            return {
+                "acq_id": link.acq_id,
+                "uid": link.uid,
+                "segment": link.segment,
+                "name": link.name,
+                "files": fact.files,
+                "bytes": fact.bytes,
+                "manifest_blake3": link.blake3,
+            }
         case facts.AcqStarted() | facts.AcqRestored():
             return acquisition(fact.acq, places)
         case facts.TrashRestored():

@@ -94,6 +94,8 @@ class Acq(Struct, frozen=True, tag="acq"):
     required    R of the finish barrier: the names that must mark
     expected    n of the finish barrier: the marks that must be counted
     conversion  the state of its newest conversion, which belongs to `conversion_segment`
+    manifest    what the manifests of a sealed segment record: `blake3`, `sizes`, or `off` where there are none
+    manifests   the files of this segment's manifests, in the order of their writing: its own, then conversions'
     """
 
     node_id: str
@@ -123,6 +125,8 @@ class Acq(Struct, frozen=True, tag="acq"):
     opening: Opening = Opening()
     params: dict[str, Value] = field(default_factory=dict)
     params_bytes: int = 0
+    manifest: str = "off"
+    manifests: tuple[str, ...] = ()
 
 
 class Conversion(Struct, frozen=True):
@@ -195,11 +199,55 @@ class Variable(Struct, frozen=True):
         return variable_key(self.ns, self.name)
 
 
+class Link(Struct, frozen=True):
+    """A manifest that was written: whose it is, in which file of which folder, and the BLAKE3 of its bytes."""
+
+    acq_id: str
+    uid: str
+    segment: int
+    mp: str
+    path: str
+    name: str
+    blake3: str
+
+
+class Chain(Struct, frozen=True):
+    """The chain of the manifests of one storage id: its newest link. It outlives the storage."""
+
+    storage_id: str
+    tail: Link
+
+
+class Due(Struct, frozen=True):
+    """Manifests of an acquisition that are to be written. One that is opened again or removed has none any more.
+
+    storage_id  whose chain they go into
+    kind        `blake3` or `sizes`
+    whole       whether that of the segment, of every file, is still to be written; it comes first
+    conversion  segment and attempt of the conversion that ended last, whose output has no manifest yet
+    """
+
+    acq_id: str
+    uid: str
+    segment: int
+    storage_id: str
+    kind: str
+    whole: bool = True
+    conversion: tuple[int, int] | None = None
+
+    @property
+    def name(self) -> str:
+        """The file of the next manifest."""
+        if self.whole or self.conversion is None:
+            return f"manifest-{self.segment}.json"
+        return f"manifest-{self.conversion[0]}-conversion-{self.conversion[1]}.json"
+
+
 Node = Group | Run | Acq
-Record = Storage | Group | Run | Acq | Conversion | Counter | Variable
+Record = Storage | Group | Run | Acq | Conversion | Counter | Chain | Due | Variable
 Key = tuple[str, str]
 """A record's place: (`storage`, id), (`node`, RunDB id), (`conversion`, id), (`counter`, `counter_id`),
-(`variable`, namespace and name)."""
+(`chain`, storage id), (`due`, acquisition id), (`variable`, namespace and name)."""
 
 
 def variable_key(ns: str, name: str) -> Key:
@@ -241,6 +289,14 @@ class State:
 
     def conversion(self, conversion_id: str) -> Conversion | None:
         return self.records[("conversion", conversion_id)]  # type: ignore[return-value]
+
+    def chain(self, storage_id: str) -> Chain | None:
+        """Chains are always in memory."""
+        return self.records.get(("chain", storage_id))  # type: ignore[return-value]
+
+    def due(self, acq_id: str) -> Due | None:
+        """Due manifests are always in memory."""
+        return self.records.get(("due", acq_id))  # type: ignore[return-value]
 
     def counter(self, id: str) -> int:
         found = self.records[("counter", id)]

@@ -12,8 +12,9 @@ from msgspec import Struct
 from storage_protocol import codec, names, records
 from storage_protocol.records import TrashEntry
 
+from .manifests import OFF
 from .state import Acq, Group, Run, State
-from .trash_work import Seen
+from .trash_work import Listing, Seen
 from .work import ACQ_MARKER, RUN_MARKER
 
 
@@ -50,11 +51,12 @@ def origin(seen: Seen) -> Origin | None:
 def restored(state: State, seen: Seen, where: Origin) -> tuple[Run | None, tuple[Acq, ...]]:
     """The records that the RunDB gets back; none when the group or run that they belong to is not as it was."""
     entry, path = seen.entries[0], "/".join(where.path)
+    listings = {each.uid: each for each in seen.listings}
     if where.marker_name == ACQ_MARKER:
         run = state.run(where.run_id)
         if run is None or run.mp != entry.mp or not path.startswith(f"{run.path}/"):
             return None, ()
-        acq = _acq(_acquisition(seen.marker), run)
+        acq = _acq(_acquisition(seen.marker), run, listings)
         return None, () if acq is None or acq.path != path else (acq,)
     told, group = _run(seen.marker), state.node(where.id.rpartition("/")[0])
     if told is None or type(group) is not Group or seen.markers is None or group.mp != entry.mp:
@@ -62,8 +64,8 @@ def restored(state: State, seen: Seen, where: Origin) -> tuple[Run | None, tuple
     if path != "/".join(filter(None, (group.path, told.run_name))):
         return None, ()
     run = _run_record(state, told, group, entry, path)
-    acqs = {acq.node_id: acq for marker in seen.markers if (acq := _acq(_acquisition(marker), run)) is not None}
-    return run, tuple(acqs.values())
+    found = (_acq(_acquisition(marker), run, listings) for marker in seen.markers)
+    return run, tuple({acq.node_id: acq for acq in found if acq is not None}.values())
 
 
 def _run_record(state: State, told: records.Run, group: Group, entry: TrashEntry, path: str) -> Run:
@@ -87,12 +89,18 @@ def _run_record(state: State, told: records.Run, group: Group, entry: TrashEntry
     )
 
 
-def _acq(told: records.Acquisition | None, run: Run) -> Acq | None:
-    """The acquisition of this run, if it had ended and its data were sealed: all of it is in its marker then."""
+def _acq(told: records.Acquisition | None, run: Run, listings: dict[str, Listing]) -> Acq | None:
+    """The acquisition of this run, if it had ended and its data were sealed: all of it is in its marker then.
+
+    The manifests of its segment count again, so that none of them is written over. One that had none gets none.
+    """
     if told is None or told.run_id != run.node_id or not told.sealed or told.state not in ("finished", "aborted"):
         return None
     if told.acq_id != f"{run.node_id}/{told.acq_name}" or names.acq_name(told.acq_name):
         return None
+    listing = listings.get(told.uid)
+    if listing is not None and listing.segment != told.segment:
+        listing = None
     return Acq(
         node_id=told.acq_id,
         uid=told.uid,
@@ -119,6 +127,8 @@ def _acq(told: records.Acquisition | None, run: Run) -> Acq | None:
         warnings=told.warnings,
         params=told.params,
         params_bytes=codec.params_bytes(told.params),
+        manifest=listing.kind if listing is not None else OFF,
+        manifests=listing.names if listing is not None else (),
     )
 
 

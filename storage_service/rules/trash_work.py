@@ -54,15 +54,26 @@ class GiveUp(Struct, frozen=True, tag="give_up"):
     names: tuple[str, ...]
 
 
+class Listing(Struct, frozen=True):
+    """The manifests beside the data of an acquisition's newest segment: their kind, and their files in order."""
+
+    uid: str
+    segment: int
+    kind: str
+    names: tuple[str, ...]
+
+
 class Seen(Struct, frozen=True, tag="seen"):
     """What was looked for in the trash.
 
     entries  newest first, at most `MOST_ENTRIES`; `more` when there are others
     marker   with `contents`: the marker file of the one entry
     markers  with `contents`: those of the acquisitions in it; nil: too many, or they cannot be read
+    listings with `contents`: of the acquisitions that have manifests, itself or those in it
     """
 
     entries: tuple[TrashEntry, ...]
     more: bool = False
     marker: bytes = b""
     markers: tuple[bytes, ...] | None = ()
+    listings: tuple[Listing, ...] = ()

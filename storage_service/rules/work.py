@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
+from .state import Link
 from .trash_work import GiveUp, LookIntoTrash, RestoreFolder, Seen
 
 RUN_MARKER = "run.json"
@@ -92,6 +93,51 @@ class RunScript(Struct, frozen=True, tag="run_script"):
     log_name: str
     argv: tuple[str, ...]
     env: dict[str, str]
+
+
+class WriteManifest(Struct, frozen=True, tag="write_manifest"):
+    """List the files of a sealed acquisition's folder, with their digests, in a new manifest beside them.
+
+    mp, path    where the folder is; `marker_name` in it must describe `acq_id` and `uid`, and stay as it is
+    name        the manifest's file
+    kind        `blake3`, or `sizes` for sizes and times alone
+    conversion  segment and attempt of the conversion after which it is written; nil: it is the segment's own
+    over        the earlier manifests of this segment: only what differs from them is listed. None: every file
+    later       whether files changed after the sealing are listed; else a conversion's manifest will have them
+    time        when it was asked for, RFC 3339
+    previous    the manifest before it in the chain of the storage, nil for the first
+    """
+
+    storage_id: str
+    acq_id: str
+    uid: str
+    segment: int
+    mp: str
+    path: tuple[str, ...]
+    name: str
+    kind: str
+    time: str
+    conversion: tuple[int, int] | None = None
+    over: tuple[str, ...] = ()
+    later: bool = True
+    previous: Link | None = None
+    marker_name: str = ACQ_MARKER
+
+
+class ManifestDone(Struct, frozen=True, tag="manifest_done"):
+    """A manifest is in place, synced. `blake3` is that of its bytes; `problems`: files that have no digest in it,
+    because they could not be read or did not keep still, with the first of them in `example`."""
+
+    files: int
+    bytes: int
+    blake3: str
+    problems: int = 0
+    example: str = ""
+
+
+OPENED_AGAIN = "opened again"
+CANCELLED = "cancelled"
+"""The `reason` of a `Failed` manifest that nobody needs to be warned of."""
 
 
 class Done(Struct, frozen=True, tag="done"):

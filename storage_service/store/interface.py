@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from ..desk.batch import Batch, StoredIntent
-from ..rules.state import Conversion, Key, Node, Storage
+from ..rules.state import Chain, Conversion, Due, Key, Node, Storage
 
 
 class StoreError(Exception):
@@ -30,7 +30,7 @@ class UnknownOutcomeError(Exception):
 class Snapshot(Struct, frozen=True):
     """What a start-up loads: every storage, and what is open.
 
-    nodes          open and unsealed acquisitions, and those of active conversions
+    nodes          open and unsealed acquisitions, those of active conversions, and those of due manifests
     topics         the newest seq of each topic
     newest_key_ms  up to here UUIDv7 keys may be stored; forgotten_ms: of the newest ever forgotten; 0: none
     keys_ahead     the UUIDv7 keys that are stored and are dated after newest_key_ms
@@ -46,8 +46,18 @@ class Snapshot(Struct, frozen=True):
     intents: list[StoredIntent]
     newest_key_ms: int
     forgotten_ms: int
+    chains: list[Chain]
+    dues: list[Due]
     keys_ahead: list[str]
     key_clock: tuple[float, float] = (0.0, 0.0)
+
+    def records(self) -> list[tuple[Key, Any]]:
+        """All of them by key, as the desk takes them."""
+        found: list[tuple[Key, Any]] = [(("storage", each.storage_id), each) for each in self.storages]
+        found += [(("node", each.node_id), each) for each in self.nodes]
+        found += [(("conversion", each.conversion_id), each) for each in self.conversions]
+        found += [(("chain", each.storage_id), each) for each in self.chains]
+        return found + [(("due", each.acq_id), each) for each in self.dues]
 
 
 class Committed(Struct, frozen=True):

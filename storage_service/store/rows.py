@@ -12,12 +12,14 @@ from storage_protocol.names import Value
 
 from ..desk.batch import StoredIntent
 from ..rules import facts
-from ..rules.state import Acq, Conversion, Group, Node, Run, Storage
+from ..rules.state import Acq, Chain, Conversion, Due, Group, Node, Run, Storage
 
 encode = msgspec.msgpack.Encoder().encode
 
 decode_storage = msgspec.msgpack.Decoder(Storage).decode
 decode_conversion = msgspec.msgpack.Decoder(Conversion).decode
+decode_chain = msgspec.msgpack.Decoder(Chain).decode
+decode_due = msgspec.msgpack.Decoder(Due).decode
 decode_intent = msgspec.msgpack.Decoder(StoredIntent).decode
 decode_fact = msgspec.msgpack.Decoder(facts.AnyFact).decode
 _decode_node = msgspec.msgpack.Decoder(Node).decode

@@ -26,7 +26,9 @@ from .interface import Committed, NotWrittenError, Snapshot, StoreError, StoreFa
 from .lookups import read_node
 from .migrate import migrate, refuse_newer
 from .rows import (
+    decode_chain,
     decode_conversion,
+    decode_due,
     decode_intent,
     decode_storage,
     encode,
@@ -108,7 +110,9 @@ class SqliteWriter:
         at_work = [
             id for (id,) in db.execute("SELECT node_id FROM nodes WHERE kind = 'acq' AND sealed = 0 ORDER BY n")
         ]
-        ids = dict.fromkeys([*at_work, *(each.acq_id for each in conversions)])
+        dues = [decode_due(record) for (record,) in db.execute("SELECT record FROM dues ORDER BY n")]
+        of_others = [*(each.acq_id for each in conversions), *(each.acq_id for each in dues)]
+        ids = dict.fromkeys([*at_work, *of_others])
         nodes = [node for id in ids if (node := read_node(db, id)) is not None]
         newest_key_ms, keys_ahead = newest_and_ahead(db, self._newest_key_ms)
         return Snapshot(
@@ -127,6 +131,8 @@ class SqliteWriter:
             forgotten_ms=self._forgotten_ms,
             keys_ahead=keys_ahead,
             key_clock=self._key_clock,
+            chains=[decode_chain(record) for (record,) in db.execute("SELECT record FROM chains")],
+            dues=dues,
         )
 
     def commit(self, batch: Batch, key_date: float) -> Committed:
@@ -184,6 +190,12 @@ class SqliteWriter:
                     self._write_storage(id, record)
                 case "conversion" if isinstance(record, Conversion):
                     self._write_conversion(record)
+                case "due" if record is None:
+                    self._db.execute("DELETE FROM dues WHERE acq_id = ?", (id,))
+                case "due":
+                    self._db.execute(_PUT_DUE, (id, encode(record)))
+                case "chain":
+                    self._db.execute(_PUT_CHAIN, (id, encode(record)))
                 case "counter" if isinstance(record, Counter):
                     sql = "INSERT INTO counters VALUES (?, ?) ON CONFLICT DO UPDATE SET highest = excluded.highest"
                     self._db.execute(sql, (id, record.highest))
@@ -329,6 +341,8 @@ _PUT_SEARCH = (
     "INSERT INTO search SELECT name, class, value, n FROM {} JOIN nodes USING (node_id)"
     " WHERE node_id = ? AND state IS NOT 'open'"
 )
+_PUT_DUE = "INSERT INTO dues (acq_id, record) VALUES (?, ?) ON CONFLICT DO UPDATE SET record = excluded.record"
+_PUT_CHAIN = "INSERT INTO chains VALUES (?, ?) ON CONFLICT DO UPDATE SET record = excluded.record"
 _PUT_NODE = """
 INSERT INTO nodes (node_id, kind, parent_id, visible, at, storage_id, state, verdict, sealed, record)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)

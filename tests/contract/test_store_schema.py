@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import apsw
+import msgspec
 import pytest
 
 from storage_service.desk.batch import Batch, Journal
+from storage_service.rules.facts import AcqSealed
 from storage_service.rules.state import State
-from storage_service.store import migrate, sqlite
+from storage_service.store import migrate, rows, sqlite
 from storage_service.store.interface import StoreError, StoreFaultError
 from storage_service.store.lookups import SqliteLookups
 from storage_service.store.sqlite import SqliteWriter
@@ -265,3 +267,14 @@ def test_a_database_that_another_program_holds_is_refused(monkeypatch: pytest.Mo
         SqliteWriter(database)
     other.close()
     SqliteWriter(database).close()
+
+
+def test_what_an_older_service_wrote_has_no_manifests() -> None:
+    acq = with_acq().record(("node", "root/g/r/a"))
+    older = msgspec.msgpack.decode(rows.encode_node(acq))
+    del older["manifest"], older["manifests"]
+    found = rows.decode_node(rows.encode(older), {})
+    assert found == acq
+    assert (found.manifest, found.manifests) == ("off", ())
+    sealed = rows.decode_fact(rows.encode({"type": "acquisition.sealed", "acq_id": acq.node_id}))
+    assert sealed == AcqSealed(acq.node_id, "off")

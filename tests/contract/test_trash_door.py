@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ import pytest
 from storage_protocol.records import TrashEntry
 from storage_service.doors.trash import Trash
 from storage_service.doors.trash_sweep import DAY_S, Sweep
-from storage_service.rules.trash_work import GiveUp, LookIntoTrash, RestoreFolder, Seen
+from storage_service.rules.trash_work import GiveUp, Listing, LookIntoTrash, RestoreFolder, Seen
 from storage_service.rules.work import ACQ_MARKER, RUN_MARKER, TRASH, Done
 from tests.support.place import ACQ, MP, RUN, Place, make_acq, make_run, marker_of, old_run, put, refused
+from tests.support.shelf import Shelf
 
 
 @pytest.fixture
@@ -70,6 +72,29 @@ def test_an_entry_is_what_its_marker_says_with_the_markers_of_its_acquisitions(p
     )
     assert json.loads(found.marker)["uid"] == "u0"
     assert [json.loads(each)["uid"] for each in found.markers or ()] == ["a-u0"]
+
+
+def test_the_manifests_of_a_segment_come_with_it_in_their_order(tmp_path: Path) -> None:
+    place, shelf = Place(tmp_path / "mount"), Shelf(tmp_path / "shelf")
+    shelf.put("a.dat")
+    shelf.write()
+    shelf.put("b.dat")
+    shelf.converted(2)
+    shelf.converted(1, over=("manifest-1.json", "manifest-1-conversion-2.json"))
+    names = ("manifest-1.json", "manifest-1-conversion-2.json", "manifest-1-conversion-1.json")
+    shelf.put("manifest-3.json", b"no manifest")
+    shelf.put("sub/manifest-1-conversion-3.json", b"data")
+    (shelf.folder / "manifest-7.json").symlink_to("manifest-1.json")
+    listing = Listing("u1", 1, "blake3", names)
+    for entry, folder in (("run", "deep/acq_1"), ("u1", "")):
+        shutil.copytree(shelf.folder, place.root / TRASH / entry / folder, symlinks=True)
+        found = place.mount.carry_out(LookIntoTrash(MP, entry, contents=True))
+        assert isinstance(found, Seen)
+        assert found.listings == (listing,)
+    put(place.root / TRASH / "u1" / ACQ_MARKER, json.dumps({"acq_id": ACQ, "uid": "u1", "segment": 2}))
+    found = place.mount.carry_out(LookIntoTrash(MP, "u1", contents=True))
+    assert isinstance(found, Seen)
+    assert found.listings == ()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"run_id": 7}', '{"run_id": "r", "location": 3}'])

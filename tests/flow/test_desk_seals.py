@@ -210,6 +210,20 @@ def test_it_is_also_written_when_its_run_was_forgotten_meanwhile(monkeypatch: py
     assert shell.store.intents == {}
 
 
+def test_a_marker_file_whose_writing_is_taken_back_is_written_once_more_and_its_intent_ends() -> None:
+    shell = with_run()
+    shell.must(set_run(1))
+    shell.hold_commits = True
+    shell.wait(1.5)  # it is written, and the end of its intent is not durable
+    shell.send(set_run(2))  # a second one, in the same transaction or the next
+    shell.run()
+    shell.roll_back()
+    shell.hold_commits = False
+    shell.run().wait(10.0)
+    assert (shell.store.intents, shell.desk.counts()["intents"]) == ({}, 0)
+    shell.sound()
+
+
 def test_a_marker_file_that_was_not_written_is_written_after_a_restart() -> None:
     shell = with_run().must(set_run(1)).restart()
     written = run_markers(shell)

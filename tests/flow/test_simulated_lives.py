@@ -40,3 +40,5 @@ def test_lives_go_through_the_tables_and_meet_every_fault() -> None:
         campaign.add(live(seed))
     assert len(campaign.never()) < 10
     assert min(campaign.faults.values()) > 3, campaign.faults
+    ways = ("of a segment", "of a conversion", "failed", "failed afterwards", "cancelled", "lost")
+    assert all(campaign.manifests[way] for way in ways), campaign.manifests

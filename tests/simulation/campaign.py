@@ -28,6 +28,7 @@ class Campaign:
         self.faults: Counter[str] = Counter()
         self.arrows: Counter[tuple[str, str, str, str]] = Counter()
         self.broken: Counter[str] = Counter()
+        self.manifests: Counter[str] = Counter()
 
     def add(self, world: World) -> None:
         self.lives += 1
@@ -35,6 +36,7 @@ class Campaign:
         self.acknowledged += world.asked.acknowledged
         self.faults += world.faults
         self.arrows += world.journal.arrows
+        self.manifests += world.hashers.came
 
     def never(self) -> list[str]:
         """Rows of the tables that no life went through."""

@@ -78,6 +78,7 @@ def _ended(world: World) -> None:
     must(not world.store.intents, "waits", "intents are open", list(world.store.intents.values()))
     for acq in journal.acqs.values():
         must(acq["sealed"] == (acq["state"] != "open"), "waits", "it is not sealed", acq)
+    must(not journal.owed(), "waits", "manifests are not written", journal.owed())
     for conversion in journal.conversions.values():
         active = conversion["state"] in ("queued", "running")
         must(not active, "waits", "a conversion has no end", conversion)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from .acquisitions import Acquisitions
 from .broken import Broken, must
+from .manifests import Manifests
 from .records import Map
 
 FORCED = ("storage invalidated", "storage deinitialized")
 
 
-class Journal(Acquisitions):
+class Journal(Manifests):
     def add(self, event: Map) -> None:
         """The next event."""
         seq, kind, subject = event["seq"], event["type"], event["subject"]

@@ -31,6 +31,8 @@ USUAL = {"go": 75.0, "send": 22.0, "again": 4.0, "wait": 4.0}
 
 HAND_OVERS = ("network", "store", "look-ups", "queries", "mount", "scripts")
 
+KINDS = ("blake3", "sizes", "off")
+
 Step = tuple[str, int]
 
 
@@ -46,6 +48,7 @@ class Life(NamedTuple):
     """
     clients       how many there are
     max_resident  records that stay in memory; recent_keys: keys that do
+    kinds         for each life of the service in turn, the manifests of each storage
     slow          hand-overs that take long, and how much less often than others one of them gets on
     """
 
@@ -56,6 +59,7 @@ class Life(NamedTuple):
     max_resident: int
     recent_keys: int
     terms: Terms
+    kinds: tuple[tuple[str, ...], ...]
     slow: dict[str, float]
     steps: list[Step]
 
@@ -80,6 +84,10 @@ def life(seed: int, length: int = STEPS) -> Life:
             chance.choice([None, None, 0.5, 7.0, 60.0]),
             chance.choice([1, 1, 2]),
         ),
-        slow={each: chance.choice([0.05, 0.2]) for each in HAND_OVERS if chance.random() < 0.2},
+        kinds=tuple(
+            tuple(chance.choices(KINDS, [4.0, 2.0, 1.0], k=3)) for _ in range(chance.choice([1, 1, 1, 2, 3]))
+        ),
+        slow={each: chance.choice([0.05, 0.2]) for each in HAND_OVERS if chance.random() < 0.2}
+        | {"manifests": chance.choice([0.02, 0.2, 1.0])},
         steps=[(word, chance.getrandbits(32)) for word in words],
     )

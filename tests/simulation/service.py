@@ -24,6 +24,7 @@ from ..support.memory_store import MemoryStore
 from ..support.sqlite_store import SqliteStore
 from ..support.step_shell import desk_on
 from .broken import must
+from .manifests import Job, Jobs
 from .mount import AWAY, NO_ANSWER, Mount
 from .scripts import Scripts
 
@@ -64,6 +65,8 @@ class Service:
         store: Store,
         mount: Mount,
         scripts: Scripts,
+        jobs: Jobs,
+        manifest_kind: Callable[[str], str],
         now: Callable[[], Now],
         fresh: Callable[[], str],
         policy: Policy,
@@ -73,6 +76,7 @@ class Service:
         durable: Callable[[Batch, float], None],
     ) -> None:
         self.store, self.mount, self.host, self._now = store, mount, scripts, now
+        self.jobs = jobs
         self._replied, self._published, self._durable = replied, published, durable
         self.orders: list[Errand] = []
         self.late: list[Errand] = []
@@ -84,7 +88,13 @@ class Service:
         self.out: Out | None = None
         self.stops = False
         self.desk: Desk = desk_on(
-            store, policy=policy, max_parallel=max_parallel, limits=LIMITS, fresh=fresh, defect=self._defect
+            store,
+            policy=policy,
+            max_parallel=max_parallel,
+            limits=LIMITS,
+            fresh=fresh,
+            defect=self._defect,
+            manifest_kind=manifest_kind,
         )
         self._start()
 
@@ -115,6 +125,7 @@ class Service:
         self.scripts += out.scripts
         for id in out.cancels:
             self.host.cancel(id)
+        self.jobs.add(out.manifests, out.manifest_cancels)
         if self.out is None and (batch := self.desk.cut()) is not None:
             self.out = Out(batch)
 
@@ -210,6 +221,13 @@ class Service:
         if self.desk.work.is_cancelled(order.conversion_id):
             self.host.cancel(order.conversion_id)
 
+    def get_on_with(self, job: Job, chance: Random) -> None:
+        """A manifest is written, or what came of it is told, or both."""
+        result = self.jobs.get_on(job, chance)
+        if result is not None:
+            self.desk.outcome(f"manifest {job.order.storage_id}", result, self._now())
+            self.after()
+
     def ended(self, result: Ended) -> None:
         self.desk.ended(result, self._now())
         self.after()
@@ -222,6 +240,7 @@ class Service:
         """kill -9. What was under way outside may have happened or not; nobody hears of it."""
         if self.out is not None and not self.out.written and chance.random() < 0.5:
             self.write()
+        self.jobs.crash(chance)
         for errand in self.late:
             if chance.random() < 0.5:
                 self.mount.come_late(errand.order)
@@ -233,4 +252,4 @@ class Service:
     def rests(self) -> bool:
         """Whether nothing is under way that a step could carry on."""
         pending = (self.orders, self.late, self.look_ups, self.found, self.queries, self.answers, self.scripts)
-        return self.out is None and not any(pending)
+        return self.out is None and not any(pending) and not self.jobs.under_way

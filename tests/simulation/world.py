@@ -22,6 +22,7 @@ from .broken import must
 from .clients import Clients
 from .journal import Journal
 from .life import Life, Step
+from .manifests import Hashers, Jobs
 from .mount import Mount
 from .network import Connection, Letter, Network
 from .patience import Patience
@@ -56,8 +57,9 @@ class World:
         self.network = Network(life.clients)
         self.scripts = Scripts()
         self.mount = Mount(self.scripts)
+        self.hashers = Hashers(self.mount, self.journal)
         self._kept: dict[str, float] = {}
-        self._uids = 0
+        self._uids = self.lives = 0
         self._published = 0
         self.service: Service | None = None
         self.start()
@@ -125,8 +127,12 @@ class World:
     def start(self) -> None:
         self._published = self.store.last_seq
         self.patience.started(self.wall)
+        journal = self.journal
+        journal.kinds = self.life.kinds[self.lives % len(self.life.kinds)]
+        self.lives += 1
         self.service = Service(
-            self.store, self.mount, self.scripts, self.now, self._fresh, self.life.policy, self.life.max_parallel,
+            self.store, self.mount, self.scripts, Jobs(self.hashers, journal), journal.kind_of,
+            self.now, self._fresh, self.life.policy, self.life.max_parallel,
             replied=self._replied, published=self._publish, durable=self._durable,
         )  # fmt: skip
 
@@ -235,6 +241,9 @@ class World:
         for order in service.scripts:
             opens = not self.mount.away
             found.append(("scripts", f"a script starts: {opens}", partial(service.open_script, order, opens)))
+        for job in service.jobs.under_way:
+            act = partial(service.get_on_with, job, self.chance)
+            found.append(("manifests", f"{job.order.name} of {job.order.acq_id}", act))
         for id in self.scripts.running:
             found.append(("scripts", f"the script of {id} ends", partial(self._script_ends, id)))
         if service.desk.next_tick() <= self.mono:

@@ -82,6 +82,7 @@ def step(random: Random) -> Any:
         (5, lambda: ("door", pick(["done", "done", "done", "hangs", "away", "another's", "taken"]))),
         (6, lambda: ("released", pick([Done(), Done(), Done(), AWAY]))),
         (6, lambda: ("end", pick(ENDS))),
+        (6, lambda: ("hashed", pick([None, None, None, AWAY]))),
         (4, lambda: ("on conversion", pick([c.CancelConversion, c.RetryConversion]), random.randrange(9))),
         (6, lambda: ("wait", pick([0.5, 2.0, 6.0, 70.0]))),
         (2, lambda: ("look-ups held", pick([True, False]))),
@@ -115,7 +116,7 @@ class Clients:
 
     def __init__(self, store: MemoryStore | SqliteStore | None = None) -> None:
         policy = Policy(max_attempts=2, backoff_s=1.0, max_interruptions=3)
-        self.shell = StepShell(policy=policy, store=store)
+        self.shell = StepShell(policy=policy, store=store, manifest_kind="blake3")
         self.keyed: list[tuple[Command, str]] = []
         self.waiting: list[tuple[bytes, int]] = []
 
@@ -145,6 +146,8 @@ class Clients:
                 shell.desk.outcome(work_id, result, shell.now)
             case ("end", (how, exit_code)) if shell.scripts:
                 shell.end(next(iter(shell.scripts)), how, exit_code)
+            case ("hashed", result) if shell.manifests:
+                shell.hashed(result)
             case ("on conversion", make, number):
                 ids = [id for table, id in shell.store.records if table == "conversion"]
                 if ids:
@@ -167,5 +170,7 @@ class Clients:
         for _ in range(20):
             for id in list(shell.scripts):
                 shell.end(id)
+            while shell.manifests:
+                shell.hashed()
             shell.wait(70.0)
         return shell

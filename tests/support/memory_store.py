@@ -16,7 +16,7 @@ from storage_protocol.keys import uuid7_ms
 from storage_service.desk.batch import Batch, JournalRow, StoredIntent
 from storage_service.desk.keyring import AHEAD_S, Remembered, may_be_forgotten
 from storage_service.rules import render
-from storage_service.rules.state import Acq, Conversion, Key, Places, Record, Run, Storage
+from storage_service.rules.state import Acq, Chain, Conversion, Due, Key, Places, Record, Run, Storage
 from storage_service.store.interface import Committed
 from storage_service.store.sqlite import EXPIRE_AT_ONCE, KEY_AHEAD_MS
 
@@ -117,8 +117,11 @@ class MemoryStore:
         found: dict[Key, Any] = {}
         for key, record in self.records.items():
             match record:
-                case Storage():
+                case Storage() | Chain():
                     found[key] = record
+                case Due():
+                    found[key] = record
+                    found["node", record.acq_id] = self.record(("node", record.acq_id))
                 case Acq() if not record.sealed:
                     found[key] = self.record(key)
                 case Conversion() if record.active:

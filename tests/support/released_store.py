@@ -92,7 +92,9 @@ def quiet(wire: Wire) -> None:
         acqs = [acq for page in wire.pages("list_acqs", "acqs") for acq in page]
         sealed = all(acq["sealed"] or acq["state"] == "open" for acq in acqs)
         queues = wire.call("get_status")["queues"]
-        return sealed and not any(queues[name] for name in queues if name.startswith(("conv", "intents", "seals")))
+        return sealed and not any(
+            queues[name] for name in queues if name.startswith(("conv", "intents", "seals", "manifests"))
+        )
 
     eventually(is_quiet)
 

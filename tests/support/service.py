@@ -202,7 +202,7 @@ class Service:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(10)
-        for pid in _below(self.token, self.scripts):
+        for pid in carriers(self.token, self.scripts):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
@@ -228,12 +228,14 @@ def _value(value: object) -> str:
     return json.dumps(value)
 
 
-def _below(token: str, scripts: Path) -> list[int]:
+def carriers(token: str, scripts: Path | None = None) -> list[int]:
+    """The processes that have this token of a test in their environment, or one of these scripts as a program."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             with contextlib.suppress(OSError):
                 carries = f"SERVICE_UNDER_TEST={token}".encode() in (entry / "environ").read_bytes()
-                if carries or os.fsencode(scripts) in (entry / "cmdline").read_bytes():
+                runs = scripts is not None and os.fsencode(scripts) in (entry / "cmdline").read_bytes()
+                if carries or runs:
                     found.append(int(entry.name))
     return found

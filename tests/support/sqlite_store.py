@@ -80,6 +80,10 @@ class StoredRows:
             found["conversion", id] = rows.decode_conversion(record)
         for id, highest in self.select("SELECT counter_id, highest FROM counters"):
             found["counter", id] = Counter(highest)
+        for id, record in self.select("SELECT acq_id, record FROM dues ORDER BY n"):
+            found["due", id] = rows.decode_due(record)
+        for id, record in self.select("SELECT storage_id, record FROM chains"):
+            found["chain", id] = rows.decode_chain(record)
         return found
 
     def registers(self) -> dict[Key, Record]:
@@ -174,10 +178,7 @@ class SqliteStore(StoredRows):
         return self.writer.snapshot().topics
 
     def open_records(self) -> list[tuple[Key, Any]]:
-        snapshot = self.writer.snapshot()
-        found: list[tuple[Key, Any]] = [(("storage", each.storage_id), each) for each in snapshot.storages]
-        found += [(("node", each.node_id), each) for each in snapshot.nodes]
-        return found + [(("conversion", each.conversion_id), each) for each in snapshot.conversions]
+        return self.writer.snapshot().records()
 
     def look_up(self, keys: Iterable[Key]) -> list[tuple[Key, Any]]:
         return self._lookups.look_up(keys)

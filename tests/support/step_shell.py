@@ -25,9 +25,20 @@ from storage_service.desk.desk import Desk, Now
 from storage_service.desk.keyring import Keyring
 from storage_service.desk.messages import Ticket, open_message
 from storage_service.rules.conversions import Policy
+from storage_service.rules.facts import ManifestWritten
 from storage_service.rules.state import Key, Places, Variable
-from storage_service.rules.work import Done, Ended, Order, Result, RunScript
+from storage_service.rules.work import (
+    Done,
+    Ended,
+    Failed,
+    ManifestDone,
+    Order,
+    Result,
+    RunScript,
+    WriteManifest,
+)
 from storage_service.store.interface import NotWrittenError
+from storage_service.store.rows import decode_fact
 
 from .memory_store import MemoryStore
 from .sqlite_store import SqliteStore
@@ -47,6 +58,7 @@ def desk_on(
     limits: Limits,
     fresh: Callable[[], str],
     defect: Callable[[str, Exception], None],
+    manifest_kind: Callable[[str], str],
 ) -> Desk:
     """A desk as a start of the service makes it, on what the store has."""
     return Desk(
@@ -61,6 +73,7 @@ def desk_on(
         describe=codec.encode_value({"service": "steps"}),
         fresh=fresh,
         defect=defect,
+        manifest_kind=manifest_kind,
     )
 
 
@@ -74,6 +87,8 @@ class StepShell:
     delay           turns that an order takes
     scripts         scripts that were started and are not over, by conversion id
     hold_commits    a batch that is cut stays out until `commit` or `roll_back`
+    links           of each manifest ever told to be in place: its digest, and the one that it names before it
+    manifests       orders for manifests that are not carried out yet: a test tells their outcome, with `hashed`
     hold_look_ups   look-ups are read, but what they found is not told until `tell_look_ups`
     """
 
@@ -84,7 +99,10 @@ class StepShell:
         max_parallel: int = 2,
         limits: Limits | None = None,
         store: MemoryStore | SqliteStore | None = None,
+        manifest_kind: str = "off",
     ) -> None:
+        self.manifest_kind = manifest_kind
+        self.links: dict[str, str | None] = {}
         self.policy, self.max_parallel, self.limits = policy or Policy(), max_parallel, limits or Limits()
         self.store = store or MemoryStore(PLACES)
         self.wall, self.mono = START, 0.0
@@ -103,6 +121,8 @@ class StepShell:
         self.orders, self.hung = list[tuple[int, str, Order]](), list[tuple[str, Order]]()
         self.scripts: dict[str, RunScript] = {}
         self.cancels: list[str] = []
+        self.manifests: list[WriteManifest] = []
+        self.manifest_cancels: list[str] = []
         self.batch: Any = None
         self.hold_commits = self.hold_look_ups = False
         self.door: Callable[[Order], Result | None] = _done
@@ -115,6 +135,7 @@ class StepShell:
             max_parallel=self.max_parallel,
             fresh=lambda: f"uid-{next(self._fresh)}",
             defect=lambda incident, error: self.defects.append(error),
+            manifest_kind=lambda storage_id: self.manifest_kind,
         )
         records = store.open_records()
         self.desk.restore(records, list(store.intents.values()), self.now)
@@ -212,6 +233,11 @@ class StepShell:
             self.scripts[script.conversion_id] = script
             self.started.append(script)
         self.cancels += out.cancels
+        for order in out.manifests:
+            assert self.store.record(("due", order.acq_id)) is not None, "asked for before it was durable"
+            assert order.storage_id not in {each.storage_id for each in self.manifests}, "two of one storage"
+        self.manifests += out.manifests
+        self.manifest_cancels += out.manifest_cancels
         return bool(out)
 
     def _replied(self, parts: list[bytes]) -> None:
@@ -273,6 +299,16 @@ class StepShell:
         self.desk.ended(Ended(conversion_id, script.attempt, how, exit_code), self.now)
         return self.run()
 
+    def hashed(self, result: ManifestDone | Failed | None = None) -> WriteManifest:
+        """The oldest order for a manifest is carried out; returns it."""
+        order = self.manifests.pop(0)
+        told = result or ManifestDone(1, 7, f"digest {len(self.links)}")
+        if isinstance(told, ManifestDone):
+            self.links[told.blake3] = order.previous.blake3 if order.previous is not None else None
+        self.desk.outcome(f"manifest {order.storage_id}", told, self.now)
+        self.run()
+        return order
+
     def wait(self, seconds: float) -> StepShell:
         """Time passes, and the desk is woken whenever it wants to be."""
         until = self.mono + seconds
@@ -302,7 +338,20 @@ class StepShell:
             assert (body["seq"], body["prev_seq"]) == (row.seq, before.get(row.topic, 0))
             before[row.topic] = row.seq
         assert self.store.topics() == before
+        self.chains_hold()
         assert self.store.folded() == self.store.everything()
+
+    def chains_hold(self) -> None:
+        """Each manifest that became durable names the one of its storage that became durable before it."""
+        tails: dict[str, str] = {}
+        for row in self.store.journal:
+            fact = decode_fact(row.fact) if row.fact is not None else None
+            if isinstance(fact, ManifestWritten):
+                assert self.links[fact.link.blake3] == tails.get(fact.chain), fact
+                tails[fact.chain] = fact.link.blake3
+        assert {
+            id: chain.tail.blake3 for (table, id), chain in self.store.everything().items() if table == "chain"
+        } == tails
 
 
 # Commands that many tests send

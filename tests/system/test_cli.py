@@ -236,8 +236,9 @@ def test_story_tells_the_life_of_an_acquisition(cli: Callable[..., Done], storag
     acq = storage.acq("a", "r1", params={"x": 1})
     storage.mark(acq, "ecal", summary={"events": 5})
     eventually(lambda: storage.wire.call("get_acq", acq_id=acq["acq_id"])["sealed"])
-    lines = good(cli("story", acq["acq_id"])).splitlines()
+    lines = eventually(lambda: len(told := good(cli("story", acq["acq_id"])).splitlines()) > 4 and told)
     types = ["acquisition.started", "acquisition.producer_finished", "acquisition.finished", "acquisition.sealed"]
+    types.append("acquisition.manifest_written")
     assert [next(word for word in line.split() if word.startswith("acquisition.")) for line in lines] == types
     assert "producer=ecal" in lines[1]
     assert all("+" in line for line in lines)

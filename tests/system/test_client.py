@@ -201,7 +201,7 @@ async def test_the_events_of_a_storage_come_once_and_in_order(client: StorageCli
         for n in range(20):
             async with client.acquisition(storage_id, acq_name=f"a{n}", run_name="run") as block:
                 await block.set_param("n", n)
-        while [event.type for event in seen].count("acquisition.sealed") < 20:
+        while [event.type for event in seen].count("acquisition.manifest_written") < 20:
             seen += [event for event in await take(stream, 1) if event.storage_id == storage_id]
     journal = (await client.replay_events(topics=["acquisition."], subject=f"root/{storage_id}")).events
     assert [event.seq for event in seen] == [event.seq for event in journal]

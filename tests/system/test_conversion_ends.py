@@ -138,7 +138,7 @@ def test_an_ended_one_is_not_cancelled(bench: Bench) -> None:
     done = bench.until(acq, "succeeded")
     before = bench.wire.last_seq()
     assert cancel(bench, done) == done
-    assert bench.storage.types(before) == []
+    assert bench.storage.types(before, "conversion.") == []
 
 
 def test_a_retry_is_the_same_conversion_and_a_new_attempt(bench: Bench) -> None:

@@ -212,6 +212,12 @@ class Fold:
             self.wrong.append(f"sealed what is not ended: {event}, {acq}")
         acq["sealed"] = True
 
+    def _acquisition_manifest_written(self, seq: int, event: Map, subject: str, data: Map) -> None:
+        self._once("manifest", (data["uid"], data["name"]), event)
+        acq = self.acqs[subject]
+        if (acq["uid"], acq["segment"]) != (data["uid"], data["segment"]) or not acq["sealed"]:
+            self.wrong.append(f"a manifest of what is not sealed: {event}, {acq}")
+
     def _acquisition_removed(self, seq: int, event: Map, subject: str, data: Map) -> None:
         self._once("acquisition.removed", data["uid"], event)
         if self.acqs.pop(subject)["state"] == "open":

@@ -6,7 +6,10 @@ from __future__ import annotations
 HEAD = """#!/bin/sh
 log="$TALLY/$ACQ_UID.$ACQ_SEGMENT"
 exec 9>> "$log.lock"
-flock -n 9 || echo "overlap $CONVERSION_ATTEMPT" >> "$log"
+until flock -n -E 77 9; do
+    # Another status than the conflict's: flock itself was killed.
+    [ $? -ne 77 ] || { echo "overlap $CONVERSION_ATTEMPT" >> "$log"; break; }
+done
 echo "start $CONVERSION_ATTEMPT" >> "$log"
 """
 TAIL = """

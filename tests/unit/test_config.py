@@ -1,6 +1,7 @@
 """The configuration: what is read from where, and the one sentence about what is wrong."""
 
 import json
+import re
 from pathlib import Path
 
 import msgspec
@@ -110,6 +111,8 @@ def test_every_key_can_be_set_in_the_environment() -> None:
         "space.min_free_bytes_of": '{"nfs://server/export": 3}',
         "space.low_free_bytes_of": '{"nfs://server/export": 4}',
         "space.look_s": "0.5",
+        "manifest.processes": "2",
+        "storages": '{"a*": {"manifest": "off"}}',
         "limits.frame_bytes": "1024",
         "limits.message_bytes": "2048",
         "limits.frames_per_message": "1",
@@ -392,4 +395,37 @@ def test_bounds_of_what_is_no_mount_point_or_no_number_are_refused(key: str, val
     path = Path("given.toml")
     path.write_text(f'mounts = {{"a://" = "a"}}\n[space]\n{key} = {value}')
     with pytest.raises(ConfigError, match=f"space.{key}"):
+        load(path, {}, {})
+
+
+def test_the_first_pattern_that_fits_a_storage_counts() -> None:
+    path = Path("given.toml")
+    path.write_text(
+        '[storages."cal*"]\nmanifest = "sizes"\n[storages]\n"c*" = { manifest = "off" }\n"d?[0-9]" = {}\n'
+    )
+    config = load(path, {}, {})
+    ids = ("calib", "cosmics", "dx1", "Calib", "other")
+    assert [config.files_of(id).manifest for id in ids] == ["sizes", "off", "blake3", "blake3", "blake3"]
+    environ = {"STORAGE_SERVICE__STORAGES": '{"*": {"manifest": "off"}}'}
+    assert load(path, environ, {}).files_of("calib").manifest == "off"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            '[storages]\nx = { manifest = "md5" }',
+            "storages.x is a table; its manifest must be one of blake3, sizes, off",
+        ),
+        ("[storages]\nx = { manifest = 1 }", "and is 1."),
+        ('[storages]\nx = { manifests = "off" }', "'manifests' is not a known key of it; there are: manifest"),
+        ("[storages]\nx = 3", 'it must be a table like { manifest = "sizes" }'),
+        ('[storages]\n"a b" = {}', "its name must be a pattern of storage ids"),
+        ("[manifest]\nprocesses = 0", "manifest.processes is 0; it must be an int of at least 1"),
+    ],
+)
+def test_a_table_of_storages_says_what_is_wrong_with_it(text: str, said: str) -> None:
+    path = Path("given.toml")
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(said)):
         load(path, {}, {})
