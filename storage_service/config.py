@@ -96,6 +96,28 @@ class Trash(Struct, frozen=True, forbid_unknown_fields=True):
     """Days for which what `remove` has set aside is kept before it is deleted; 0: never deleted by itself."""
 
 
+class Space(Struct, frozen=True, forbid_unknown_fields=True):
+    min_free_bytes: Annotated[int, Meta(ge=0)] = 0
+    """Bytes that must be free on a mount point for a new acquisition; 0: it is tried whatever is free."""
+
+    low_free_bytes: Annotated[int, Meta(ge=0)] = 0
+    """Bytes below which a mount point is told to be low; 0: never."""
+
+    min_free_bytes_of: dict[str, int] = {}
+    """The first of them for single mount points: name to bytes."""
+
+    low_free_bytes_of: dict[str, int] = {}
+    """The second of them for single mount points: name to bytes."""
+
+    look_s: Annotated[float, Meta(ge=0.1, le=3600)] = 5.0
+    """Seconds from one look at the mount points to the next."""
+
+    def bounds(self, mp: str) -> tuple[int, int]:
+        """The minimum and the low bound of a mount point, in bytes."""
+        minimum = self.min_free_bytes_of.get(mp, self.min_free_bytes)
+        return minimum, self.low_free_bytes_of.get(mp, self.low_free_bytes)
+
+
 class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     processes: Annotated[int, Meta(ge=1, le=64)] = 1
     """How many processes list and hash files below each mount point."""
@@ -131,6 +153,9 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
 
     trash: Trash = Trash()
     """How long what `remove` has set aside is kept."""
+
+    space: Space = Space()
+    """How much has to be free on mount points."""
 
     manifest: Manifest = Manifest()
     """How manifests are written."""
@@ -283,6 +308,10 @@ def _agreeing(config: Config, given: dict[str, _Given]) -> Config:
     if limits.frame_bytes > limits.message_bytes:
         most = f"it must be at most limits.message_bytes, {limits.message_bytes}"
         raise _wrong("limits.frame_bytes", given["limits.frame_bytes"], most)
+    for key, bounds in (("min", config.space.min_free_bytes_of), ("low", config.space.low_free_bytes_of)):
+        if strange := next((name for name in bounds if name not in config.mounts), None):
+            key = f"space.{key}_free_bytes_of"
+            raise _wrong(f"{key}.{_quoted(strange)}", given[key], "no mount point of mounts has that name")
     warnings = []
     for key, (address, who) in {
         "endpoints.commands": (endpoints.commands, "give any command"),

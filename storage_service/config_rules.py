@@ -87,6 +87,12 @@ def variable(name: str, value: object) -> str | None:
     return None if isinstance(value, str) and "\0" not in value else "it must be a text"
 
 
+def free_bytes(name: str, value: object) -> str | None:
+    if wrong := names.mount_point(name):
+        return f"of the name of a mount point, {wrong}"
+    return None if type(value) is int and 0 <= value <= names.INT64_MAX else "it must be an int of at least 0"
+
+
 # The keys of a table [storages.<pattern>], and what each may be.
 STORAGE_FILES: dict[str, tuple[str, ...]] = {"manifest": ("blake3", "sizes", "off")}
 
@@ -109,6 +115,8 @@ ENTRY_RULES: dict[str, Callable[[str, object], str | None]] = {
     "mounts": mount,
     "storages": storage_files,
     "conversion.env": variable,
+    "space.min_free_bytes_of": free_bytes,
+    "space.low_free_bytes_of": free_bytes,
 }
 """For each entry of the tables whose keys are free text; the value is as it was given."""
 
@@ -116,6 +124,8 @@ ENTRY_EXAMPLES = {
     "mounts": '{"file:///": "/data"}',
     "storages": '{"test*": {"manifest": "off"}}',
     "conversion.env": '{"NAME": "text"}',
+    "space.min_free_bytes_of": '{"file:///": 1000000000}',
+    "space.low_free_bytes_of": '{"file:///": 1000000000}',
 }
 """Each of them as one JSON value."""
 

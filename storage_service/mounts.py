@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -26,7 +27,8 @@ from .doors.log_writer import LogWriter
 from .doors.trash import Measured, Place, Trash
 from .doors.trash_sweep import Sweep
 from .failpoints import passing
-from .rules.work import Failed, Fault, MakeFolder, Order, ReachMount, Result, RunScript, WriteMarker
+from .rules.space import Look
+from .rules.work import ACQ_MARKER, Failed, Fault, MakeFolder, Order, ReachMount, Result, RunScript, WriteMarker
 
 THREADS = 4
 SEAL_THREADS = 2
@@ -39,6 +41,8 @@ _log = structlog.get_logger("storage_service")
 T = TypeVar("T")
 Tell = Callable[[Result], None]
 Opened = tuple[Path, Path, int] | Fault
+Bounds = tuple[int, int]
+"""Bytes that must be free for a new acquisition, and below which a mount point is told to be low; 0: never."""
 
 
 class Door(Protocol):
@@ -57,7 +61,8 @@ class Door(Protocol):
 class _Mount:
     """One mount point: its door, its threads, what is late, and the look at it that `get_status` waits for."""
 
-    def __init__(self, mp: str, door: Door) -> None:
+    def __init__(self, mp: str, door: Door, bounds: Bounds = (0, 0)) -> None:
+        self.minimum, self.low = bounds
         self.mp = mp
         self.door = door
         self.pool = ThreadPoolExecutor(THREADS, f"mount {mp}")
@@ -118,10 +123,12 @@ class Mounts:
         scripts_dir: Path,
         door: Callable[[str, Path, Path], Door] = FolderMount,
         deadline_s: float = DEADLINE_S,
+        bounds: Callable[[str], Bounds] = lambda mp: (0, 0),
     ) -> None:
         self._deadline_s = deadline_s
         self._scripts_dir = scripts_dir
-        self._mounts = {mp: _Mount(mp, door(mp, root, scripts_dir)) for mp, root in roots.items()}
+        self._mounts = {mp: _Mount(mp, door(mp, root, scripts_dir), bounds(mp)) for mp, root in roots.items()}
+        self._watching: asyncio.TimerHandle | None = None
         # All mount points share the scripts folder: where it hangs, what needs no script goes on.
         self._scripts = _Mount("the scripts folder", door("", scripts_dir, scripts_dir))
 
@@ -146,7 +153,7 @@ class Mounts:
 
             self._find_script(order.script, checked)
         else:
-            work, refuse = (lambda: _done(mount.door, order)), (lambda: _does_not_answer(mount.mp))
+            work, refuse = (lambda: _begun(mount, order)), (lambda: _does_not_answer(mount.mp))
             mount.in_time(mount.pool, self._deadline_s, work, refuse, tell)
 
     def _find_script(self, name: str, tell: Callable[[Path | Fault], None]) -> None:
@@ -217,6 +224,28 @@ class Mounts:
             mount.in_time(mount.pool, self._deadline_s, work, refuse, told.set_result)
         return mount.probe
 
+    def watch(self, every_s: float, tell: Callable[[Look], None]) -> None:
+        """Look at each mount point so often from now on; `tell` hears each look, in the loop."""
+        loop = asyncio.get_running_loop()
+
+        def looked(mount: _Mount, state: dict[str, Any]) -> None:
+            if self._watching is not None:
+                reason = f"The mount point {mount.mp} cannot be used: {state['reason']}"
+                tell(Look(mount.mp, state["free_bytes"], reason.rstrip(".") + ".", mount.minimum, mount.low))
+
+        def answered(mount: _Mount, told: asyncio.Future[dict[str, Any]]) -> None:
+            looked(mount, told.result())
+
+        def look() -> None:
+            self._watching = loop.call_later(every_s, look)
+            for mount in self._mounts.values():
+                if mount.late:
+                    looked(mount, _unavailable(mount.mp, "it does not answer"))
+                else:
+                    self._probe(mount).add_done_callback(partial(answered, mount))
+
+        look()
+
     async def warn(self, wait_s: float) -> None:
         """Log which mount points cannot be used."""
         for state in await self.states(wait_s):
@@ -265,6 +294,9 @@ class Mounts:
 
     def close(self) -> None:
         """Take no more work. What hangs is not waited for."""
+        if self._watching is not None:
+            self._watching.cancel()
+            self._watching = None
         for mount in (self._scripts, *self._mounts.values()):
             if mount.sweep is not None:
                 mount.sweep.stop()
@@ -302,6 +334,20 @@ def _done(door: Door, order: Order) -> Result:
         return Failed("unavailable", f"The mount point {order.mp} failed: {error}.", {"reason": repr(error)})
 
 
+def _begun(mount: _Mount, order: Order) -> Result:
+    """As `_done`, but nothing new is begun where too little is free for it."""
+    if mount.minimum and isinstance(order, MakeFolder) and order.marker_name == ACQ_MARKER:
+        with suppress(OSError):  # the door says what is wrong with it
+            free = _free(mount)
+            if free < mount.minimum:
+                message = (
+                    f"The mount point {mount.mp} has {free} bytes free; a new acquisition needs {mount.minimum}. "
+                    "Make room there and try again."
+                )
+                return Failed("unavailable", message, {"reason": "space"})
+    return _done(mount.door, order)
+
+
 def _does_not_answer(mp: str) -> Failed:
     message = f"The mount point {mp} does not answer; try again when it does."
     return Failed("unavailable", message, {"reason": NO_ANSWER})
@@ -320,12 +366,17 @@ def _state(mount: _Mount) -> dict[str, Any]:
     if isinstance(result, Failed):
         return _unavailable(mount.mp, result.message)
     try:
-        disk = os.statvfs(mount.door.local_path(()))
+        free = _free(mount)
     except OSError as error:
         return _unavailable(mount.mp, error.strerror or str(error))
-    free = disk.f_bavail * disk.f_frsize
     trash = mount.door.trash.measured
     return {"mp": mount.mp, "state": "ok", "free_bytes": free, "reason": None, "trash": trash}
+
+
+def _free(mount: _Mount) -> int:
+    """Bytes that are free there for the service. Raises OSError."""
+    disk = os.statvfs(mount.door.local_path(()))
+    return disk.f_bavail * disk.f_frsize
 
 
 def _unavailable(mp: str, reason: str) -> dict[str, Any]:

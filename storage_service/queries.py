@@ -41,6 +41,7 @@ QUICK = (
     commands.GetAcq,
     commands.GetNode,
     commands.GetConversion,
+    commands.GetVar,
 )
 QUICK_BITE = 32
 # Threads: one for these, the others for pages.

@@ -30,7 +30,7 @@ from .bus.publisher import Publisher
 from .config import Config
 from .description import description
 from .desk.batch import Batch, Journal
-from .desk.desk import EXPIRED, Desk, Now
+from .desk.desk import EXPIRED, LOOKED, Desk, Now
 from .desk.keyring import Keyring
 from .desk.messages import Ticket
 from .desk.out import Out
@@ -86,7 +86,7 @@ class Service:
         snapshot = self._writer.snapshot()
         self._lookups = SqliteLookups(config.database_path)
         readers = [Reader(config.database_path, places, snapshot.journal_id) for _ in range(READERS)]
-        self._mounts = Mounts(config.mounts, config.conversion.scripts_dir)
+        self._mounts = Mounts(config.mounts, config.conversion.scripts_dir, bounds=config.space.bounds)
         self._writer_thread = ThreadPoolExecutor(1, "writer")
         self._lookup_thread = ThreadPoolExecutor(1, "look-ups")
         self._started_at = to_wire(time.time())
@@ -156,6 +156,7 @@ class Service:
         await self._recover()
         await self._mounts.warn(MOUNTS_WAIT_S)
         self._mounts.sweep(config.trash.keep_days * 86_400.0, partial(self._outcome, EXPIRED))
+        self._mounts.watch(config.space.look_s, partial(self._outcome, LOOKED))
         self._endpoint.start_reading()
         loop.call_later(HEARTBEAT_S, self._heartbeat)
         notify("READY=1")
@@ -209,6 +210,7 @@ class Service:
         self._ended = True
         if self._tick is not None:
             self._tick.cancel()
+        self._publisher.variables(self._desk.telling.rest(), self._now().wall)
         self._endpoint.close(LINGER_MS)
         self._publisher.close(LINGER_MS)
         await self._loop.run_in_executor(None, self._context.term)
@@ -307,6 +309,7 @@ class Service:
         passing("shell.replies_queued")
         for row in out.events:
             self._publisher.publish(row.topic, row.seq, row.body)
+        self._publisher.variables(out.variables, self._now().wall)
         if out.look_ups:
             self._hand(self._lookup_thread, partial(self._lookups.look_up, out.look_ups), self._looked_up)
         if out.queries:

@@ -95,11 +95,19 @@ RESULTS: dict[str, dict[str, str]] = {
         "get_acq": "[Acquisition](#acquisition)",
         "list_acqs": "`acqs`: list of [Acquisition](#acquisition); `cursor`: str or nil",
     },
+    "4.3 Configuration and variables": {
+        "set_var": "`value`: as it was given",
+        "add_var": "`value`: the sum, an int or a float",
+        "get_var": "`value`",
+        "list_vars": "`vars`: map of name to value; `more`: true, only where the list was cut",
+    },
     "4.4 RunDB": {
         "new_group": "[Node](#node)",
         "get_node": "[Node](#node) or [AcquisitionNode](#acquisitionnode)",
         "list_nodes": "`nodes`: list of [Node](#node), [AcquisitionNode](#acquisitionnode); `cursor`: str or nil",
         "find_nodes": "`nodes`: list of [Node](#node), [AcquisitionNode](#acquisitionnode); `cursor`: str or nil",
+        "annotate_node": "[Annotation](#annotation)",
+        "list_annotations": "`annotations`: list of [Annotation](#annotation); `cursor`: str or nil",
     },
     "4.5 Conversions": {
         "list_conversions": "`conversions`: list of [Conversion](#conversion); `cursor`: str or nil",
@@ -135,7 +143,14 @@ RESULTS: dict[str, dict[str, str]] = {
 }
 RECORDS = (
     *(records.Storage, records.Run, records.Acquisition, records.CountedMark, records.Marked),
-    *(records.Node, records.AcquisitionNode, records.Conversion, records.Location, records.Warn),
+    *(
+        records.Node,
+        records.AcquisitionNode,
+        records.Annotation,
+        records.Conversion,
+        records.Location,
+        records.Warn,
+    ),
     records.TrashEntry,
 )
 

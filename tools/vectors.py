@@ -69,6 +69,10 @@ COMMANDS_ASKED: tuple[Command, ...] = (
     commands.GetRun(run_id=RUN_ID),
     commands.GetAcq(acq_id=ACQ_ID),
     commands.ListAcqs(storage_id=STORAGE_ID, state="finished", limit=10),
+    commands.SetVar(ns="slow_control", name="hv.target_V", value=1450.0),
+    commands.AddVar(name="spills", delta=1),
+    commands.GetVar(ns="slow_control", name="hv.target_V"),
+    commands.ListVars(ns="slow_control", prefix="hv."),
     commands.NewGroup(name="commissioning", path="commissioning"),
     commands.GetNode(node_id=GROUP_ID),
     commands.ListNodes(parent_id=GROUP_ID),
@@ -79,6 +83,8 @@ COMMANDS_ASKED: tuple[Command, ...] = (
         verdict="complete",
         since=EARLY,
     ),
+    commands.AnnotateNode(node_id=ACQ_ID, name="quality", value="bad", author="Zoë"),
+    commands.ListAnnotations(node_id=ACQ_ID, limit=20),
     commands.ListConversions(state="failed"),
     commands.GetConversion(conversion_id=CONVERSION_ID),
     commands.RetryConversion(conversion_id=CONVERSION_ID),
@@ -225,6 +231,11 @@ EVENTS_TOLD: dict[str, tuple[str | None, str | None, Any]] = {
     "run.taken_over": (STORAGE_ID, RUN_ID, RUN),
     "run.removed": (STORAGE_ID, RUN_ID, RUN),
     "run.restored": (STORAGE_ID, RUN_ID, RUN),
+    "node.annotated": (
+        STORAGE_ID,
+        ACQ_ID,
+        {"node_id": ACQ_ID, "uid": ACQ_UID, "name": "quality", "value": "bad", "author": "Zoë"},
+    ),
     "run.param_set": (STORAGE_ID, RUN_ID, {"param": "shift", "value": "Zoë"}),
     "acquisition.started": (STORAGE_ID, ACQ_ID, ACQ_OPEN),
     "acquisition.param_set": (STORAGE_ID, ACQ_ID, {"param": "gain", "value": -(1 << 63)}),
@@ -256,6 +267,19 @@ EVENTS_TOLD: dict[str, tuple[str | None, str | None, Any]] = {
         ACQ_ID,
         {"what": "seal", "message": "The data are not synced yet: the disk is full."},
     ),
+    **{
+        f"mount.{level}": (None, "file:///", {"mp": "file:///", "free_bytes": free, "message": message})
+        for level, free, message in (
+            ("low", 9_000_000_000, "The mount point file:/// has 9000000000 bytes free, fewer than 10000000000."),
+            (
+                "full",
+                4096,
+                "The mount point file:/// has 4096 bytes free, fewer than 65536: nothing is begun there.",
+            ),
+            ("unreachable", None, "The mount point file:/// cannot be used: it does not answer."),
+            ("recovered", 12_000_000_000, "The mount point file:/// has room again: 12000000000 bytes are free."),
+        )
+    },
     "conversion.queued": (STORAGE_ID, ACQ_ID, QUEUED),
     "conversion.started": (STORAGE_ID, ACQ_ID, RUNNING),
     "conversion.succeeded": (
@@ -274,6 +298,7 @@ EVENTS_TOLD: dict[str, tuple[str | None, str | None, Any]] = {
         replace(RUNNING, state="cancelled", exit_code=-15, ended_at=LATE, reason="wrong script"),
     ),
     "conversion.progress": (STORAGE_ID, ACQ_ID, replace(RUNNING, progress=0.42)),
+    "variable": (None, "slow_control", {"name": "hv.target_V", "value": 1450.0}),
     "service.heartbeat": (
         None,
         None,
@@ -295,7 +320,13 @@ RESULTS: dict[str, Any] = {
     "mark_as_finished_storage": records.Marked(
         ACQ_ID, ACQ_UID, 1, "open", finished=1, expected=2, missing=("hcal",), counted=True
     ),
+    "list_annotations": {
+        "annotations": (records.Annotation(ACQ_ID, ACQ_UID, "quality", "bad", "Zoë", LATE),),
+        "cursor": None,
+    },
     "get_conversion": RUNNING,
+    "add_var": {"value": 42},
+    "list_vars": {"vars": {"hv.state": "on", "hv.target_V": 1450.0}},
     "ping": {"time": LATE},
     "list_trash": {"entries": (TRASHED,), "cursor": None, "unreachable": ()},
     "empty_trash": {"entries": 1, "bytes": 5_000_000_000, "more": False, "unreachable": ()},
@@ -390,7 +421,7 @@ def _event(type_: str, storage_id: str | None, subject: str | None, data: Any) -
             "data": data,
         }
     )
-    topic = events.topic(type_, storage_id)
+    topic = events.topic(type_, subject if type_ == "variable" else storage_id)
     return {"name": type_, "topic": topic, "hex": body.hex(), "message": msgspec.msgpack.decode(body)}
 
 

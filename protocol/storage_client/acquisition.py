@@ -15,7 +15,8 @@ from storage_protocol.names import Value
 from storage_protocol.records import Acquisition, Marked
 
 from .alive import keep_alive
-from .commands import Commands, S, read
+from .calls import S, read
+from .commands import Commands
 from .errors import BadRequestError, StorageError, TooLargeError
 
 _ERROR_CHARACTERS = 1000

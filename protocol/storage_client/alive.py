@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from .commands import Commands, S
+from .calls import S
+from .commands import Commands
 from .errors import ClientClosedError, NotFoundError, StorageError
 
 _log = logging.getLogger(__name__)

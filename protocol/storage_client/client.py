@@ -16,7 +16,8 @@ from storage_protocol.names import Value
 
 from .acquisition import AcquisitionBlock
 from .asked import Encode, encoder, raw_encoder
-from .commands import Commands, Mode, S, read
+from .calls import S, read
+from .commands import Commands, Mode
 from .connection import Connection
 from .cursor import Cursor, CursorFile
 from .errors import ClientClosedError

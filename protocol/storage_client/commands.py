@@ -7,16 +7,15 @@ client with a spool, those that change something return a Spooled instead when t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, Literal, Never, TypeVar
-
-import msgspec
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
 
 from storage_protocol import commands as c
 from storage_protocol.names import Value
 from storage_protocol.records import Acquisition, AcquisitionNode, Conversion, Marked, Node, Run, Storage
 
-from .errors import UnexpectedReplyError
+from .annotations import Annotations
+from .calls import S, read
 from .replies import (
     AcquisitionPage,
     ConversionPage,
@@ -29,23 +28,9 @@ from .replies import (
     StorageList,
     TrashPage,
 )
-from .spool import Spooled
+from .variables import Variables
 
-if TYPE_CHECKING:
-    S = TypeVar("S", default=Never)
-else:
-    S = TypeVar("S")  # at run time, a TypeVar has no default before Python 3.13
-
-T = TypeVar("T")
 Mode = Literal["append", "remove"]
-
-
-def read(result: Any, into: type[T], cmd: str) -> T:
-    """A result as a record. Raises UnexpectedReplyError when it is shaped otherwise."""
-    try:
-        return msgspec.convert(result, into)
-    except msgspec.ValidationError as error:
-        raise UnexpectedReplyError(f"The answer to {cmd} is not what this client knows: {error}.") from None
 
 
 def _node(result: Any, cmd: str) -> Node:
@@ -58,27 +43,8 @@ def _node_page(result: Any, cmd: str) -> NodePage:
     return NodePage(tuple(_node(each, cmd) for each in page.get("nodes", ())), page.get("cursor"))
 
 
-class Commands(Generic[S]):
-    """The commands as methods; `call` brings them to the service.
-
-    S is Spooled where what changes something may wait in a spool, and Never where everything waits for its answer.
-    """
-
-    async def call(self, command: c.Command, *, wait: bool = False) -> Any:
-        """Ask any command; its result as it came. `wait`: never a Spooled instead."""
-        raise NotImplementedError
-
-    async def _ask(self, command: c.Command, into: type[T]) -> T:
-        return read(await self.call(command), into, command.CMD)
-
-    async def _change(self, command: c.Command, into: type[T]) -> T | S:
-        return await self._change_to(command, lambda result: read(result, into, command.CMD))
-
-    async def _change_to(self, command: c.Command, answer: Callable[[Any], T]) -> T | S:
-        result = await self.call(command)
-        waits = isinstance(result, Spooled)
-        changed: T | S = result if waits else answer(result)
-        return changed
+class Commands(Annotations[S], Variables[S]):
+    """All commands as methods."""
 
     # 4.1 Life cycle of a storage
 

@@ -19,7 +19,7 @@ from msgspec import Struct
 from storage_protocol.commands import Command, ReplayEvents
 from storage_protocol.events import Event
 
-from .commands import read
+from .calls import read
 from .cursor import Cursor, CursorFile
 from .errors import EventsForgottenError, JournalChangedError, UnexpectedReplyError
 from .replies import EventPage

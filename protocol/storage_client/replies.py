@@ -7,7 +7,8 @@ from typing import Any
 from msgspec import Struct
 
 from storage_protocol.events import Event
-from storage_protocol.records import Acquisition, Conversion, Node, Storage, TrashEntry
+from storage_protocol.names import Value
+from storage_protocol.records import Acquisition, Annotation, Conversion, Node, Storage, TrashEntry
 
 from .cursor import Cursor
 
@@ -32,10 +33,25 @@ class AcquisitionPage(Struct, frozen=True):
     cursor: str | None = None
 
 
+class VariableList(Struct, frozen=True):
+    """Variables by name, in the order of their names. `more`: there are others behind them; ask with a longer
+    prefix."""
+
+    vars: dict[str, Value]
+    more: bool = False
+
+
 class NodePage(Struct, frozen=True):
     """Nodes of the RunDB. `cursor` asks for the next page; None: there is none."""
 
     nodes: tuple[Node, ...]
+    cursor: str | None = None
+
+
+class AnnotationPage(Struct, frozen=True):
+    """What was noted of a node, newest first. `cursor` asks for the next page; None: there is none."""
+
+    annotations: tuple[Annotation, ...]
     cursor: str | None = None
 
 

@@ -36,6 +36,7 @@ def _time(raw: object) -> object:
 StorageId = Annotated[str, Meta(description="storage_id", extra={"rule": "storage_id"})]
 ProducerName = Annotated[str, Meta(description="producer", extra={"rule": "producer"})]
 ProducerNames = Annotated[tuple[str, ...], Meta(description="list of producer", extra={"rule": "producer"})]
+Namespace = Annotated[str, Meta(description="ns", extra={"rule": "ns"})]
 GroupName = Annotated[str, Meta(description="segment", extra={"rule": "segment"})]
 RunName = Annotated[str, Meta(description="run_name", extra={"rule": "run_name"})]
 RunPattern = Annotated[str, Meta(description="run_name, may hold {n}", extra={"rule": "run_pattern"})]
@@ -52,6 +53,8 @@ Summary = Annotated[
     Meta(description="map of at most 32 values", extra={"rule": "param", "values": True}),
 ]
 AnyValue = Annotated[str | int | float | bool | None, Meta(description="value", extra={"values": True})]
+Delta = Annotated[int | float, Meta(description="int or float", extra={"values": True})]
+Short = Annotated[str, Meta(description="str of at most 128 characters", max_length=128)]
 Where = Annotated[
     dict[str, Any], Meta(description="map of param to a value or a map of comparisons", extra={"where": True})
 ]

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from msgspec import Struct, field
+from msgspec import field
 
 from . import arguments as a
+from .annotations import AnnotateNode as AnnotateNode
+from .annotations import ListAnnotations as ListAnnotations
+from .specs import Command as Command
 from .specs import CommandSpec, spec_of
-
-
-class Command(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a client asks. `CMD` is its name on the wire; a mutating one changes state and may carry a key."""
-
-    CMD: ClassVar[str] = ""
-    MUTATING: ClassVar[bool] = False
-
+from .variables import AddVar as AddVar
+from .variables import GetVar as GetVar
+from .variables import ListVars as ListVars
+from .variables import SetVar as SetVar
 
 # 4.1 Life cycle of a storage
 
@@ -372,7 +371,8 @@ COMMANDS: dict[str, CommandSpec] = {
         *(HeartbeatProducer, GetStorage, ListStorages),
         *(NewRun, SetParamRun, NewAcq, SetParamAcq, MarkAsFinished, CloseAcq, AbortAcq),
         *(GetRun, GetAcq, ListAcqs),
-        *(NewGroup, GetNode, ListNodes, FindNodes),
+        *(SetVar, AddVar, GetVar, ListVars),
+        *(NewGroup, GetNode, ListNodes, FindNodes, AnnotateNode, ListAnnotations),
         *(ListConversions, GetConversion, RetryConversion, CancelConversion),
         *(Ping, Describe, GetStatus, ReplayEvents),
         *(ListTrash, RestoreTrash, EmptyTrash),

@@ -28,7 +28,7 @@ CODES: dict[str, str] = {
     UNSUPPORTED_VERSION: "the protocol version is not one that the service speaks",
     UNKNOWN_COMMAND: "there is no such command",
     INVALID_NAME: "a name or a path that the rules for names do not allow",
-    NOT_FOUND: "the storage, run, acquisition, conversion, mount point or RunDB node does not exist",
+    NOT_FOUND: "the storage, run, acquisition, conversion, variable, mount point or RunDB node does not exist",
     ALREADY_EXISTS: "it exists with other content, or belongs to another storage",
     WRONG_STATE: "the state machine has no such transition here",
     CONFLICT: "the same key came with another command or other arguments",

@@ -23,6 +23,7 @@ EVENTS: dict[str, str] = {
     "run.removed": "the run",
     "run.restored": "the run, which came back from the trash",
     "run.param_set": "`param`, `value`",
+    "node.annotated": "`node_id`, `uid`, `name`, `value`, `author`",
     "acquisition.started": "the acquisition (each segment)",
     "acquisition.param_set": "`param`, `value`",
     "acquisition.producer_finished": (
@@ -39,6 +40,10 @@ EVENTS: dict[str, str] = {
     "acquisition.warning": "`what`, `message`",
     "trash.restored": "the entry of the trash, and `rundb`, `acqs` as in the reply",
     "trash.emptied": "the entry of the trash, and `why`: `asked` or `expired`",
+    "mount.low": "`mp`, `free_bytes`, `message`",
+    "mount.full": "`mp`, `free_bytes`, `message`: nothing new is begun there",
+    "mount.unreachable": "`mp`, `free_bytes` (nil), `message`",
+    "mount.recovered": "`mp`, `free_bytes`, `message`: it has room again, or answers again",
     "conversion.queued": "the conversion",
     "conversion.started": "the conversion",
     "conversion.succeeded": "the conversion",
@@ -49,6 +54,7 @@ EVENTS: dict[str, str] = {
 
 UNNUMBERED: dict[str, str] = {
     "conversion.progress": "the conversion; at most once a second each",
+    "variable": "`name`, `value`; at most ten a second each, the newest at last; the `subject` is the `ns`",
     "service.heartbeat": "`service_id`, `started_at`, `journal_id`, `last_seq`, `tails`; once a second",
 }
 """The types that are not in the journal: their `seq` and `prev_seq` are nil."""
@@ -77,7 +83,8 @@ _decoder = msgspec.msgpack.Decoder(Event)
 
 
 def topic(type: str, storage_id: str | None) -> str:
-    """The first frame of an event message: a subscriber to `acquisition.` has every topic that begins so."""
+    """The first frame of an event message: a subscriber to `acquisition.` has every topic that begins so. A
+    variable has its `ns` in place of a storage."""
     return f"{type}/{storage_id}/" if storage_id else f"{type}/"
 
 

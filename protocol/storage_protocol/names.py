@@ -15,7 +15,7 @@ INT64_MIN, INT64_MAX = -(1 << 63), (1 << 63) - 1
 
 
 def token(text: str) -> str | None:
-    """A `storage_id` or a `producer`."""
+    """A `storage_id`, a `producer` or the `ns` of variables."""
     if _TOKEN.fullmatch(text):
         return None
     return "it must be 1 to 64 of A-Z a-z 0-9 . _ - and begin with a letter or a digit"
@@ -106,6 +106,7 @@ def mount_point(text: str) -> str | None:
 RULES: dict[str, Callable[[str], str | None]] = {
     "storage_id": token,
     "producer": token,
+    "ns": token,
     "segment": segment,
     "run_name": folder,
     "run_pattern": run_pattern,

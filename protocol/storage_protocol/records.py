@@ -135,6 +135,17 @@ class AcquisitionNode(Node, frozen=True):
     finished_at: str | None
 
 
+class Annotation(Struct, frozen=True):
+    """What somebody noted of a run or an acquisition after the fact. `uid` is the node's."""
+
+    node_id: str
+    uid: str
+    name: str
+    value: Value
+    author: str
+    time: str
+
+
 class Conversion(Struct, frozen=True):
     """A conversion. `attempt` numbers every start from 1 and never goes back; `progress` is 0 to 1 or None."""
 

@@ -1,11 +1,18 @@
-"""What is known of a command besides its struct: read once, at import, from the struct's annotations."""
+"""What a command is, and what is known of it besides its struct: read once, at import, from its annotations."""
 
 from __future__ import annotations
 
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct
+
+
+class Command(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a client asks. `CMD` is its name on the wire; a mutating one changes state and may carry a key."""
+
+    CMD: ClassVar[str] = ""
+    MUTATING: ClassVar[bool] = False
 
 
 class Argument(Struct, frozen=True):

@@ -6,14 +6,17 @@ notices, and `replay_events` is how it mends it (SPEC 6).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import zmq
 
 from storage_protocol.codec import encode_value
 from storage_protocol.events import topic
+from storage_protocol.times import to_wire
 
 from ..failpoints import passing
+from ..rules.state import Variable
 from .endpoint import bind, watch
 
 # Events that wait for one subscriber in the socket; what comes on top is dropped, and replayed when it asks.
@@ -59,8 +62,10 @@ class Publisher:
         known = self._topics[where] = where.split("/", 1)[0], where.encode()
         return known
 
-    def tell(self, type: str, storage_id: str | None, subject: str | None, time: str, data: Any) -> None:
-        """An event that is not in the journal."""
+    def tell(
+        self, type: str, storage_id: str | None, subject: str | None, time: str, data: Any, of: str | None = None
+    ) -> None:
+        """An event that is not in the journal. `of` stands in its topic where it is of no storage."""
         body = {
             "v": 1,
             "seq": None,
@@ -71,7 +76,13 @@ class Publisher:
             "subject": subject,
             "data": data,
         }
-        self._socket.send_multipart((topic(type, storage_id).encode(), encode_value(body)), zmq.DONTWAIT)
+        self._socket.send_multipart((topic(type, storage_id or of).encode(), encode_value(body)), zmq.DONTWAIT)
+
+    def variables(self, changed: Iterable[Variable], wall: float) -> None:
+        """What variables became; `wall` is in seconds since 1970."""
+        for each in changed:
+            told = {"name": each.name, "value": each.value}
+            self.tell("variable", None, each.ns, to_wire(wall), told, of=each.ns)
 
     def heartbeat(self, time: str, service: dict[str, str]) -> None:
         """`service`: what every heartbeat tells of the service. Sent after every event up to `last_seq`."""

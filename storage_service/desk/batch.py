@@ -7,22 +7,23 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from storage_protocol import names
 from storage_protocol.errors import Refusal
 from storage_protocol.events import topic
 from storage_protocol.names import Value
 
-from ..rules import facts, manifests, render
+from ..rules import facts, manifests, notes, render
 from ..rules.decision import Intent
 from ..rules.evolve import evolve
 from ..rules.facts import Event
-from ..rules.state import Key, Record, State
+from ..rules.state import Key, Record, State, Variable
 from .messages import Ticket
 
 _encode = msgspec.msgpack.Encoder().encode
 _MISSING: Any = object()
 
 # The facts that their event's public data tell whole: the journal does not keep them twice.
-SELF_TELLING = (facts.AcqParamSet, facts.RunParamSet, facts.ProducerFinished)
+SELF_TELLING = (facts.AcqParamSet, facts.RunParamSet, facts.ProducerFinished, facts.NodeAnnotated)
 
 
 def _is_told_whole(fact: facts.AnyFact) -> bool:
@@ -90,7 +91,9 @@ class Batch:
     params   (node id, name) to the value that was set last
     searched nodes whose parameters become searchable (True) or are no longer (False): runs always are,
              acquisitions when they are finished; run_params: single parameters of runs that were set
-    derived  (node id, name) to what the service itself tells of a node that is searchable, beside its parameters
+    derived  (node id, name) to what is told of a node and searchable, beside its parameters
+    annotations  (seq, node id, name, value, author, time)
+    registers variables, each with its newest value: rows of the transaction without an event
     keys     (key, fingerprint, result)
     intents  open ones by id; None: carried out
     replies  (ticket, its result as msgpack, or a refusal), sent when the batch is durable
@@ -105,6 +108,8 @@ class Batch:
         self.searched: dict[str, bool] = {}
         self.run_params: set[tuple[str, str]] = set()
         self.derived: dict[tuple[str, str], Value] = {}
+        self.annotations: list[tuple[int, str, str, Value, str, str]] = []
+        self.registers: dict[Key, Variable] = {}
         self.keys: list[tuple[str, bytes, bytes]] = []
         self.intents: dict[str, StoredIntent | None] = {}
         self.replies: list[tuple[Ticket, bytes | Refusal]] = []
@@ -122,7 +127,17 @@ class Batch:
     @property
     def writes(self) -> bool:
         """Whether there is anything to commit."""
-        return bool(self.rows or self.keys or self.intents or self.expire_keys_before is not None)
+        return bool(
+            self.rows or self.keys or self.registers or self.intents or self.expire_keys_before is not None
+        )
+
+    def register(self, variable: Variable) -> None:
+        """The variable has this value: in memory, and in the transaction."""
+        key = variable.key
+        if key not in self._records_before:
+            self._records_before[key] = self._state.records.get(key, _MISSING)
+        self._state.records[key] = self.registers[key] = variable
+        self.bytes += names.value_bytes(variable.value)
 
     def apply(self, event: Event, time: str) -> None:
         """Make the event true in memory, and write it into the transaction."""
@@ -141,6 +156,8 @@ class Batch:
             if not is_param:
                 self.records[key] = record
         self._note_params(fact)
+        if kind is facts.NodeAnnotated:
+            self._note_annotation(fact, time)  # type: ignore[arg-type]
         self._journal_row(event, data if goes else render.event_data(state, event), time)
 
     def _note_params(self, fact: facts.AnyFact) -> None:
@@ -169,10 +186,16 @@ class Batch:
             case facts.RunRemoved():
                 self._wipe(fact.run_id)
 
+    def _note_annotation(self, fact: facts.NodeAnnotated, time: str) -> None:
+        self.derived[fact.node_id, notes.findable(fact)] = fact.value
+        seq = self._journal.last_seq + 1
+        self.annotations.append((seq, fact.node_id, fact.name, fact.value, fact.author, time))
+
     def _wipe(self, node_id: str) -> None:
         self.wiped.add(node_id)
         self.searched.pop(node_id, None)
         self.run_params = {place for place in self.run_params if place[0] != node_id}
+        self.annotations = [each for each in self.annotations if each[1] != node_id]
         for values in (self.params, self.derived):
             for place in [place for place in values if place[0] == node_id]:
                 del values[place]

@@ -91,6 +91,8 @@ class Deciding:
 
     def _accept(self, ticket: Ticket, decision: Accepted, moment: Moment) -> None:
         self._ledger.apply(decision.events, moment)
+        for variable in decision.registers:
+            self._ledger.batch.register(variable)
         result = self._ledger.answer(decision.answer)
         key = ticket.request.key
         if key is not None:

@@ -42,9 +42,12 @@ from .messages import Bite, Message, Ticket
 from .overload import Overload
 from .patience import NAMING, Patience
 from .peers import COMMIT, SEALING
+from .space import Space
+from .telling import Telling
 from .work import Work
 
 EXPIRED = "expired"
+LOOKED = "looked"
 LOOK_AGAIN_S = 60.0
 
 
@@ -82,6 +85,8 @@ class Desk:
         self.out = ledger.out
         self.work = Work(ledger, policy, max_parallel)
         self._patience = Patience(ledger)
+        self._space = Space(ledger)
+        self.telling = Telling()
         ledger.follow = self._follow
         self.overload = Overload(ledger)
         self._deciding = Deciding(ledger, self.work, self.overload)
@@ -205,6 +210,8 @@ class Desk:
             self._ledger.replies.durable(ticket, result)
         for repeat, result in self.keyring.committed(batch.keys):
             self._ledger.replies.now(repeat, result)
+        self._space.committed(batch)
+        self.out.variables += self.telling.changed(batch.registers.values(), now.mono)
         self._go_on(moment)
         self._ledger.residents.evict(self._ledger.transactions.uncommitted_keys)
 
@@ -219,6 +226,7 @@ class Desk:
             for key, _, _ in lost.keys:
                 self._ledger.replies.to_repeats(key, refusal)
             self.work.rolled_back(lost, refusal, moment)
+        self._space.rolled_back()
         self.work.resume(moment)
         self._patience.resume(moment)
         self._ledger.peers.wake_all()
@@ -227,10 +235,13 @@ class Desk:
     # Outcomes and time
 
     def outcome(self, work_id: str, result: Any, now: Now) -> None:
-        """What came of an order that `out.orders` gave out; of `EXPIRED`, what a trash has that is too old."""
+        """What came of an order that `out.orders` gave out; of `EXPIRED`, what a trash has that is too old; of
+        `LOOKED`, a look at a mount point."""
         moment = self._moment(now)
         if work_id == EXPIRED:
             self._expired(result)
+        elif work_id == LOOKED:
+            self._space.looked(result, moment)
         else:
             self.work.outcome(work_id, result, moment)
         self._go_on(moment)
@@ -252,6 +263,7 @@ class Desk:
         """Time passed: do what is due."""
         for what in self._ledger.timers.due(now.mono):
             what()
+        self.out.variables += self.telling.due(now.mono)
         if now.mono >= self._expire_due:
             self._expire_due = now.mono + 60.0
             batch = self._ledger.batch
@@ -271,9 +283,8 @@ class Desk:
 
     def next_tick(self) -> float:
         """When `tick` is due, on the monotonic clock."""
-        due = self._ledger.timers.next()
-        regular = min(self._expire_due, self._look_again)
-        return regular if due is None else min(due, regular)
+        due = [self._expire_due, self._look_again, self._ledger.timers.next(), self.telling.next()]
+        return min(each for each in due if each is not None)
 
     def restore(self, records: Iterable[tuple[Key, Any]], intents: list[StoredIntent], now: Now) -> None:
         """What an earlier life of the service left open: it goes on by itself."""

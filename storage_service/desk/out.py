@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from storage_protocol.commands import Command
 
-from ..rules.state import Key
+from ..rules.state import Key, Variable
 from ..rules.work import Order, RunScript, WriteManifest
 from .batch import JournalRow
 from .messages import Ticket
@@ -14,6 +14,7 @@ class Out:
     """
     replies   reply messages, ready to be sent: the peer first
     events    journal rows that are durable, in order
+    variables to be told of, durable
     look_ups  records to be looked up in the store
     queries   queries to be answered from what is durable
     orders    (work id, order) for the doors to mount points
@@ -26,6 +27,7 @@ class Out:
     def __init__(self) -> None:
         self.replies: list[list[bytes]] = []
         self.events: list[JournalRow] = []
+        self.variables: list[Variable] = []
         self.look_ups: list[Key] = []
         self.queries: list[tuple[Ticket, Command]] = []
         self.orders: list[tuple[str, Order]] = []
@@ -46,6 +48,7 @@ class Out:
         return bool(
             self.replies
             or self.events
+            or self.variables
             or self.look_ups
             or self.queries
             or self.orders

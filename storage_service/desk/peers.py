@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator
 from itertools import islice
 
+from storage_protocol.commands import AnnotateNode
+
 from .messages import ANYWHERE, NOWHERE, Message, Ticket
 
 # How far into a peer's waiting commands is looked for one whose turn it is: the rest waits longer.
@@ -138,12 +140,16 @@ class Peers:
         turns = []
         changing: set[str] = set()
         asking: set[str] = set()
+        # It names a node, and no storage: whatever its peer does before it or after it may be about that node.
+        stop = False
         for ticket in islice(self._waiting.get(peer, ()), WINDOW):
             lane, mutating = ticket.lane, ticket.request.mutating
             if lane == NOWHERE:
                 free = True
             elif mutating:
-                free = lane not in changing and lane not in asking and ANYWHERE not in asking
+                free = not stop and lane not in changing and lane not in asking and ANYWHERE not in asking
+                if type(ticket.request.command) is AnnotateNode:
+                    free, stop = free and not changing, True
                 changing.add(lane)
             else:
                 free = not changing if lane == ANYWHERE else lane not in changing and ANYWHERE not in changing

@@ -99,5 +99,5 @@ class Transactions:
         kept = set()
         for batch in (self.open, self.out):
             if batch is not None:
-                kept |= set(batch.records) | {("node", id) for id, _ in batch.params}
+                kept |= set(batch.records) | set(batch.registers) | {("node", id) for id, _ in batch.params}
         return kept

@@ -13,7 +13,7 @@ from storage_protocol import commands, names
 from storage_protocol.commands import Command
 from storage_protocol.limits import Limits
 
-from . import acquisitions, conversions, runs, storages, trash
+from . import acquisitions, conversions, notes, runs, storages, trash, variables
 from .decision import (
     AcqIntent,
     ConfigIntent,
@@ -26,7 +26,7 @@ from .decision import (
     RunIntent,
 )
 from .ownership import run_id_of
-from .state import Acq, Conversion, Key, Run, State, counter_id
+from .state import Acq, Conversion, Key, Run, State, counter_id, variable_key
 from .trash_work import Seen
 from .work import Result
 
@@ -47,6 +47,9 @@ _DECIDE: dict[type[Command], Callable[[State, Any, Moment, Limits], Decision]] =
     commands.NewGroup: lambda s, c, n, _: storages.new_group(s, c, n),
     commands.RetryConversion: lambda s, c, n, _: conversions.retry_conversion(s, c, n),
     commands.CancelConversion: lambda s, c, n, _: conversions.cancel_conversion(s, c, n),
+    commands.AnnotateNode: lambda s, c, n, _: notes.annotate_node(s, c, n),
+    commands.SetVar: lambda s, c, n, _: variables.set_var(s, c),
+    commands.AddVar: lambda s, c, n, _: variables.add_var(s, c),
     commands.RestoreTrash: lambda s, c, n, _: trash.restore_trash(s, c),
     commands.EmptyTrash: lambda s, c, n, _: trash.empty_trash(s, c),
 }
@@ -94,6 +97,10 @@ def needs(state: State, command: Command) -> list[Key]:
             return _of_new_acq(state, command)
         case commands.NewGroup():
             return [("node", command.parent_id), ("node", f"{command.parent_id}/{command.name}")]
+        case commands.AnnotateNode():
+            return [("node", command.node_id)]
+        case commands.AddVar():
+            return [variable_key(command.ns, command.name)]
         case commands.RetryConversion() | commands.CancelConversion():
             key = ("conversion", command.conversion_id)
             found = state.records.get(key)

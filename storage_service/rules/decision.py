@@ -11,7 +11,7 @@ from storage_protocol.errors import Refusal
 from storage_protocol.records import TrashEntry
 
 from .facts import Event
-from .state import Acq, Run
+from .state import Acq, Run, Variable
 from .trash_work import GiveUp, LookIntoTrash, RestoreFolder
 from .work import MakeFolder, ReachMount
 
@@ -44,10 +44,14 @@ class Answer(Struct, frozen=True):
 
 
 class Accepted(Struct, frozen=True):
-    """The command takes effect at once: these events, in this order. None: nothing changes."""
+    """The command takes effect at once: these events, in this order. None: nothing changes.
+
+    registers  what is kept without an event: only the newest value counts
+    """
 
     events: tuple[Event, ...]
     answer: Answer
+    registers: tuple[Variable, ...] = ()
 
 
 class Intended(Struct, frozen=True):

@@ -136,6 +136,12 @@ def _run_removed(state: State, event: Event, fact: facts.RunRemoved, time: str) 
     return [(("node", _run(state, fact.run_id).node_id), None)]
 
 
+def _node_annotated(state: State, event: Event, fact: facts.NodeAnnotated, time: str) -> list[Put]:
+    if state.node(fact.node_id) is None:
+        raise KeyError(fact.node_id)
+    return []
+
+
 def _with_param(node: Any, param: str, value: Any) -> Any:
     params = node.params
     size = node.params_bytes + value_bytes(value)
@@ -209,7 +215,7 @@ def _acq_restored(state: State, event: Event, fact: facts.AcqRestored, time: str
     return [(("node", fact.acq.node_id), fact.acq)]
 
 
-def _only_files(state: State, event: Event, fact: Any, time: str) -> list[Put]:
+def _no_record(state: State, event: Event, fact: Any, time: str) -> list[Put]:
     return []
 
 
@@ -245,6 +251,7 @@ _EVOLVE: dict[type, Callable[[State, Event, Any, str], list[Put]]] = {
     facts.RunTakenOver: _run_taken_over,
     facts.RunParamSet: _run_param_set,
     facts.RunRemoved: _run_removed,
+    facts.NodeAnnotated: _node_annotated,
     facts.AcqStarted: _acq_started,
     facts.AcqParamSet: _acq_param_set,
     facts.ProducerFinished: _producer_finished,
@@ -256,8 +263,12 @@ _EVOLVE: dict[type, Callable[[State, Event, Any, str], list[Put]]] = {
     facts.AcqWarned: _acq_warned,
     facts.RunRestored: _run_restored,
     facts.AcqRestored: _acq_restored,
-    facts.TrashRestored: _only_files,
-    facts.TrashEmptied: _only_files,
+    facts.TrashRestored: _no_record,
+    facts.TrashEmptied: _no_record,
+    facts.MountLow: _no_record,
+    facts.MountFull: _no_record,
+    facts.MountUnreachable: _no_record,
+    facts.MountRecovered: _no_record,
     facts.ConversionQueued: _conversion,
     facts.ConversionStarted: _conversion,
     facts.ConversionSucceeded: _conversion,

@@ -106,6 +106,16 @@ class RunRestored(Fact, frozen=True, tag="run.restored"):
     run: state.Run
 
 
+class NodeAnnotated(Fact, frozen=True, tag="node.annotated"):
+    """Of a run or an acquisition."""
+
+    TYPE: ClassVar = "node.annotated"
+    node_id: str
+    name: str
+    value: Value
+    author: str
+
+
 class AcqStarted(Fact, frozen=True, tag="acquisition.started"):
     TYPE: ClassVar = "acquisition.started"
     acq: state.Acq
@@ -217,6 +227,36 @@ class ConversionCancelled(Fact, frozen=True, tag="conversion.cancelled"):
     conversion: state.Conversion
 
 
+class MountLow(Fact, frozen=True, tag="mount.low"):
+    """`free_bytes`: None where it does not answer."""
+
+    TYPE: ClassVar = "mount.low"
+    mp: str
+    free_bytes: int | None
+    message: str
+
+
+class MountFull(Fact, frozen=True, tag="mount.full"):
+    TYPE: ClassVar = "mount.full"
+    mp: str
+    free_bytes: int | None
+    message: str
+
+
+class MountUnreachable(Fact, frozen=True, tag="mount.unreachable"):
+    TYPE: ClassVar = "mount.unreachable"
+    mp: str
+    free_bytes: int | None
+    message: str
+
+
+class MountRecovered(Fact, frozen=True, tag="mount.recovered"):
+    TYPE: ClassVar = "mount.recovered"
+    mp: str
+    free_bytes: int | None
+    message: str
+
+
 AnyFact = (
     StorageInitialized
     | StorageConfigured
@@ -232,6 +272,7 @@ AnyFact = (
     | RunTakenOver
     | RunParamSet
     | RunRemoved
+    | NodeAnnotated
     | AcqStarted
     | AcqParamSet
     | ProducerFinished
@@ -250,6 +291,10 @@ AnyFact = (
     | ConversionSucceeded
     | ConversionFailed
     | ConversionCancelled
+    | MountLow
+    | MountFull
+    | MountUnreachable
+    | MountRecovered
 )
 
 

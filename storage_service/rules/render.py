@@ -151,6 +151,15 @@ def event_data(state: State, event: Event) -> Any:
     match fact:
         case facts.AcqParamSet() | facts.RunParamSet():
             return {"param": fact.param, "value": fact.value}
+        case facts.NodeAnnotated():
+            uid = getattr(state.node(fact.node_id), "uid", "")
+            return {
+                "node_id": fact.node_id,
+                "uid": uid,
+                "name": fact.name,
+                "value": fact.value,
+                "author": fact.author,
+            }
         case facts.ProducerFinished():
             acq = _acq(state, fact.acq_id)
             return {
@@ -195,6 +204,8 @@ def event_data(state: State, event: Event) -> Any:
             facts.ProducerRegistered() | facts.ProducerUnregistered() | facts.ProducerLost() | facts.ProducerBack()
         ):
             return {"producer": fact.producer}
+        case facts.MountLow() | facts.MountFull() | facts.MountUnreachable() | facts.MountRecovered():
+            return {"mp": fact.mp, "free_bytes": fact.free_bytes, "message": fact.message}
         case facts.StorageWarned() | facts.AcqWarned():
             return {"what": fact.what, "message": fact.message}
         case (

@@ -50,10 +50,12 @@ def scope_of(state: State, command: Command) -> Scope:
             return Scope(command.storage_id, node=f"{run}/{command.acq_name}" if run else "")
         case commands.NewGroup():
             return Scope(node=f"{command.parent_id}/{command.name}")
+        case commands.AnnotateNode():
+            return Scope(node=command.node_id)
         case commands.RetryConversion():
             found = state.records.get(("conversion", command.conversion_id))
             return Scope(node=getattr(found, "acq_id", ""))
-        case commands.CancelConversion():
+        case commands.CancelConversion() | commands.SetVar() | commands.AddVar():
             return Scope()
         case commands.RestoreTrash() | commands.EmptyTrash():
             return Scope(_TRASH + command.mp, whole=True) if command.mp is not None else Scope()

@@ -187,6 +187,18 @@ class Counter(Struct, frozen=True):
     highest: int
 
 
+class Variable(Struct, frozen=True):
+    """A register of the built-in variable store: only its newest value is kept."""
+
+    ns: str
+    name: str
+    value: Value
+
+    @property
+    def key(self) -> Key:
+        return variable_key(self.ns, self.name)
+
+
 class Link(Struct, frozen=True):
     """A manifest that was written: whose it is, in which file of which folder, and the BLAKE3 of its bytes."""
 
@@ -232,10 +244,15 @@ class Due(Struct, frozen=True):
 
 
 Node = Group | Run | Acq
-Record = Storage | Group | Run | Acq | Conversion | Counter | Chain | Due
+Record = Storage | Group | Run | Acq | Conversion | Counter | Chain | Due | Variable
 Key = tuple[str, str]
 """A record's place: (`storage`, id), (`node`, RunDB id), (`conversion`, id), (`counter`, `counter_id`),
-(`chain`, storage id), (`due`, acquisition id)."""
+(`chain`, storage id), (`due`, acquisition id), (`variable`, namespace and name)."""
+
+
+def variable_key(ns: str, name: str) -> Key:
+    """Where a variable is. A namespace has no `/`, so the first one ends it."""
+    return "variable", f"{ns}/{name}"
 
 
 def counter_id(group_id: str, before: str, after: str) -> str:
@@ -284,6 +301,9 @@ class State:
     def counter(self, id: str) -> int:
         found = self.records[("counter", id)]
         return found.highest if type(found) is Counter else 0
+
+    def variable(self, ns: str, name: str) -> Variable | None:
+        return self.records[variable_key(ns, name)]  # type: ignore[return-value]
 
     def acqs_of(self, run_id: str) -> list[Acq]:
         """Every acquisition of a run; the run must be `complete`. Raises KeyError when it is not."""

@@ -9,7 +9,7 @@ from typing import Any
 import apsw
 
 from ..desk.keyring import Remembered
-from ..rules.state import Counter, Key, Node
+from ..rules.state import Counter, Key, Node, Variable
 from .rows import decode_conversion, decode_node, value_of
 
 BUSY_MS = 5000
@@ -37,7 +37,8 @@ class SqliteLookups:
     def look_up(self, keys: Iterable[Key]) -> list[tuple[Key, Any]]:
         """What the database has of each key, None where nothing:
 
-        (`node`, id), (`conversion`, id), (`counter`, id)   the record
+        (`node`, id), (`conversion`, id), (`counter`, id),
+        (`variable`, namespace and name)                    the record
         (`acqs_of`, run id)                                 every acquisition of the run, as a list
         (`nested`, acquisition id)                          the id of one that lies inside of it or around it
         (`key`, idempotency key)                            what is remembered of it
@@ -59,6 +60,12 @@ class SqliteLookups:
             case "counter":
                 highest = db.execute("SELECT highest FROM counters WHERE counter_id = ?", (id,)).get
                 return Counter(highest) if highest is not None else None
+            case "variable":
+                ns, _, name = id.partition("/")
+                row = db.execute(
+                    "SELECT class, value FROM variables WHERE ns = ? AND name = ?", (ns, name)
+                ).fetchone()
+                return Variable(ns, name, value_of(*row)) if row else None
             case "acqs_of":
                 found = db.execute(
                     "SELECT node_id FROM nodes WHERE parent_id = ? AND kind = 'acq' ORDER BY n", (id,)

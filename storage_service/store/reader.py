@@ -28,7 +28,7 @@ from storage_protocol import commands, errors, records
 from storage_protocol.commands import Command
 from storage_protocol.errors import Refusal
 from storage_protocol.limits import REPLY_BYTES
-from storage_protocol.names import INT64_MAX
+from storage_protocol.names import INT64_MAX, Value
 
 from ..rules import render
 from ..rules.state import Acq, Node, Places, Run
@@ -113,9 +113,12 @@ class Reader:
             commands.GetNode: self._get_node,
             commands.ListNodes: self._list_nodes,
             commands.FindNodes: self._find_nodes,
+            commands.ListAnnotations: self._list_annotations,
             commands.ListConversions: self._list_conversions,
             commands.GetConversion: self._get_conversion,
             commands.ReplayEvents: self._replay_events,
+            commands.GetVar: self._get_var,
+            commands.ListVars: self._list_vars,
         }
 
     def read(self, command: Command, room: int = REPLY_BYTES) -> bytes | Refusal:
@@ -269,6 +272,22 @@ class Reader:
         keys = Search(self._db, command, place, self._sizes).keys()
         return self._page("nodes", keys, command.limit, self._rendered)
 
+    def _list_annotations(self, command: commands.ListAnnotations) -> bytes | Refusal:
+        place = _place(command.cursor, NEWEST)
+        if isinstance(place, Refusal):
+            return place
+        node = self._node(command.node_id)
+        if command.node_id != ROOT and (node is None or not node.visible):
+            return errors.not_found("node", command.node_id)
+        keys = self._all("annotations", node_id=command.node_id, **_after(place, command.limit))
+
+        def annotation(key: Key) -> records.Annotation:
+            name, class_, value, author, at = self._one("annotation", seq=key[1])
+            uid = node.uid if node is not None else ""
+            return records.Annotation(command.node_id, uid, name, value_of(class_, value), author, at)
+
+        return self._page("annotations", keys, command.limit, annotation)
+
     def _page(self, name: str, keys: Sequence[Key], limit: int, item: Callable[[Key], Any]) -> bytes:
         """The result of a list. `keys` are the places of its items: one over the limit when there are more."""
         items: list[Raw] = []
@@ -307,6 +326,26 @@ class Reader:
             return render.conversion(decode_conversion(record), self._places)
 
         return self._page("conversions", keys, command.limit, conversion)
+
+    def _get_var(self, command: commands.GetVar) -> bytes | Refusal:
+        row = self._one("variable", ns=command.ns, name=command.name)
+        if row is None:
+            return errors.not_found("variable", command.name)
+        return encode({"value": value_of(*row)})
+
+    def _list_vars(self, command: commands.ListVars) -> bytes:
+        """`more` is there only where the list is cut."""
+        found: dict[str, Value] = {}
+        size = 0
+        with closing(self._statements.rows("variables", ns=command.ns, prefix=command.prefix)) as rows:
+            for name, class_, value in rows:
+                if not name.startswith(command.prefix):
+                    break
+                size += len(encode(name)) + len(encode(value))
+                if found and self._is_full(size):
+                    return encode({"vars": found, "more": True})
+                found[name] = value_of(class_, value)
+        return encode({"vars": found})
 
     def _replay_events(self, command: commands.ReplayEvents) -> bytes:
         last_seq = self._one("last_seq")

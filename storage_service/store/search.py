@@ -56,12 +56,14 @@ _NIL = "0"
 # Every node that is walked is judged: so many that a source gives cost the same.
 _WALKED = 3
 
-# What counts for a node of a kind: its own parameters, what the service tells of it, then the parameters that it
-# inherits, nearest first.
+# What counts for a node of a kind: its own parameters, what is told of it beside them, then what it inherits.
 _HOLDERS = {
     "group": (),
-    "run": (("params", "nodes.node_id"),),
-    "acq": (("params", "nodes.node_id"), ("derived", "nodes.node_id"), ("params", "nodes.parent_id")),
+    "run": (("params", "nodes.node_id"), ("derived", "nodes.node_id")),
+    "acq": (
+        *(("params", "nodes.node_id"), ("derived", "nodes.node_id")),
+        *(("params", "nodes.parent_id"), ("derived", "nodes.parent_id")),
+    ),
 }
 
 _AT_WORK = "SELECT n FROM nodes INDEXED BY nodes_at_work WHERE kind = 'acq' AND sealed = 0"

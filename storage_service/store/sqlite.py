@@ -202,6 +202,9 @@ class SqliteWriter:
                 case "counter" if isinstance(record, Counter):
                     sql = "INSERT INTO counters VALUES (?, ?) ON CONFLICT DO UPDATE SET highest = excluded.highest"
                     self._db.execute(sql, (id, record.highest))
+        variables = [(each.ns, each.name, *value_row(each.value)) for each in batch.registers.values()]
+        upsert = " ON CONFLICT (ns, name) DO UPDATE SET class = excluded.class, value = excluded.value"
+        self._insert("INSERT INTO variables VALUES ", variables, upsert)
         for intent_id, intent in batch.intents.items():
             self._db.execute("DELETE FROM intents WHERE intent_id = ?", (intent_id,))
             if intent is not None:
@@ -260,8 +263,8 @@ class SqliteWriter:
         """Nodes and their parameters. What is wiped goes first: a node made anew gets a place of its own."""
         for id in batch.wiped:
             self._db.execute("DELETE FROM search WHERE n = (SELECT n FROM nodes WHERE node_id = ?)", (id,))
-            self._db.execute("DELETE FROM params WHERE node_id = ?", (id,))
-            self._db.execute("DELETE FROM derived WHERE node_id = ?", (id,))
+            for table in ("params", "derived", "annotations"):
+                self._db.execute(f"DELETE FROM {table} WHERE node_id = ?", (id,))  # noqa: S608  words of this file
             self._db.execute("DELETE FROM nodes WHERE node_id = ?", (id,))
         for (table, _), record in batch.records.items():
             if table == "node" and isinstance(record, Group | Run | Acq):
@@ -273,19 +276,20 @@ class SqliteWriter:
             self._db.execute("DELETE FROM search WHERE n = (SELECT n FROM nodes WHERE node_id = ?)", (id,))
             for table in ("params", "derived") if searched else ():
                 self._db.execute(_PUT_SEARCH.format(table), (id,))
-        self._write_derived(batch)
-        for id, name in batch.run_params:
+        self._write_annotations(batch)
+        for id, name in [*batch.run_params, *batch.derived]:
             self._db.execute(
                 "DELETE FROM search WHERE n = (SELECT n FROM nodes WHERE node_id = ?) AND name = ?", (id, name)
             )
-            self._db.execute(_PUT_SEARCH.format("params") + " AND name = ?", (id, name))
+            for table in ("params", "derived"):
+                self._db.execute(_PUT_SEARCH.format(table) + " AND name = ?", (id, name))
 
-    def _write_derived(self, batch: Batch) -> None:
-        """What is told of nodes besides their parameters; those are in the search rows, as they are closed."""
-        for (id, name), value in batch.derived.items():
-            self._db.execute(_DROP_SEARCHED, (id, id, name))
-            self._db.execute("INSERT OR REPLACE INTO derived VALUES (?, ?, ?, ?)", (id, name, *value_row(value)))
-            self._db.execute(_PUT_SEARCH.format("derived") + " AND name = ?", (id, name))
+    def _write_annotations(self, batch: Batch) -> None:
+        noted = [(seq, id, name, *value_row(value), *by) for seq, id, name, value, *by in batch.annotations]
+        self._insert("INSERT INTO annotations VALUES ", noted)
+        derived = [(id, name, *value_row(value)) for (id, name), value in batch.derived.items()]
+        upsert = " ON CONFLICT (node_id, name) DO UPDATE SET class = excluded.class, value = excluded.value"
+        self._insert("INSERT INTO derived VALUES ", derived, upsert)
 
     def _insert(self, head: str, rows: Sequence[Sequence[Any]], tail: str = "") -> None:
         """INSERT with many rows a statement."""
@@ -340,13 +344,11 @@ def _said(error: apsw.Error) -> str:
     return "database or disk is full" if isinstance(error, apsw.FullError) else "disk I/O error"
 
 
+# An open acquisition has no search rows.
 _PUT_SEARCH = (
-    "INSERT INTO search SELECT name, class, value, n FROM {} JOIN nodes USING (node_id) WHERE node_id = ?"
+    "INSERT INTO search SELECT name, class, value, n FROM {} JOIN nodes USING (node_id)"
+    " WHERE node_id = ? AND state IS NOT 'open'"
 )
-_DROP_SEARCHED = """
-DELETE FROM search WHERE n = (SELECT n FROM nodes WHERE node_id = ?)
-    AND (name, class, value) IN (SELECT name, class, value FROM derived WHERE node_id = ? AND name = ?)
-"""
 _PUT_DUE = "INSERT INTO dues (acq_id, record) VALUES (?, ?) ON CONFLICT DO UPDATE SET record = excluded.record"
 _PUT_CHAIN = "INSERT INTO chains VALUES (?, ?) ON CONFLICT DO UPDATE SET record = excluded.record"
 _PUT_NODE = """

@@ -11,7 +11,7 @@ import apsw
 
 def _read() -> dict[str, str]:
     found = {}
-    for subject in ("storages", "nodes", "conversions", "journal"):
+    for subject in ("storages", "nodes", "conversions", "journal", "variables"):
         file = files(__package__) / "queries" / f"{subject}.sql"
         text = re.sub(r"^-- (?!name:).*\n", "", file.read_text("utf-8"), flags=re.M)
         for name, sql in re.findall(r"^-- name: (\w+)\n(.*?);$", text, flags=re.M | re.S):

@@ -106,7 +106,7 @@ def test_an_event_vector_is_read_as_a_subscriber_reads_it(vector: dict[str, Any]
     assert list(said) == ["v", "seq", "time", "type", "storage_id", "prev_seq", "subject", "data"]
     assert {name: getattr(event, name) for name in said} == said
     assert event.type == vector["name"]
-    assert vector["topic"] == topic(event.type, event.storage_id)
+    assert vector["topic"] == topic(event.type, event.subject if event.type == "variable" else event.storage_id)
     assert (event.seq is None) == (event.prev_seq is None) == (event.type in UNNUMBERED)
 
 

@@ -52,7 +52,7 @@ def param_rows(nodes: list[Run | Acq]) -> list[Any]:
 
 
 def rows_of(store: SqliteStore, table: str, of: str) -> list[Any]:
-    """The rows of `params` or `search`; a bool is kept as 0 or 1."""
+    """The rows of `params`, `derived` or `search`; a bool is kept as 0 or 1."""
     found = store.select(f"SELECT node_id, name, class, value FROM {table} LEFT JOIN nodes USING ({of})")
     return sorted((id, name, class_, repr(bool(v) if class_ == "b" else v)) for id, name, class_, v in found)
 
@@ -70,9 +70,13 @@ def tables_hold(store: SqliteStore) -> None:
     with_params = [node for node in nodes if isinstance(node, Run | Acq)]
     assert rows_of(store, "params", "node_id") == param_rows(with_params)
     searched = [node for node in with_params if not isinstance(node, Acq) or node.state != "open"]
+    closed = {node.node_id for node in searched}
     derived = rows_of(store, "derived", "node_id")
-    told = [row for row in derived if row[0] in {each.node_id for each in searched}]
-    assert rows_of(store, "search", "n") == sorted([*param_rows(searched), *told])
+    expected = [*param_rows(searched), *(row for row in derived if row[0] in closed)]
+    assert rows_of(store, "search", "n") == sorted(expected)
+    newest = dict(store.select("SELECT node_id || ' @' || name, value FROM annotations ORDER BY seq"))
+    assert newest == dict(store.select("SELECT node_id || ' ' || name, value FROM derived WHERE name LIKE '@%'"))
+    assert {row[0] for row in derived} <= {node.node_id for node in with_params}
     columns = "node_id, kind, parent_id, visible, at, storage_id, state, verdict, sealed, record"
     for id, kind, parent_id, visible, at, *more, record in store.select(f"SELECT {columns} FROM nodes"):
         node: Any = there["node", id]

@@ -181,6 +181,8 @@ class Asked:
             case c.MarkAsFinished():
                 self._happened(ask, result["counted"])
                 self._arrow_of_mark(attempt, result)
+            case c.AnnotateNode():
+                self._happened(ask, True)
             case c.NewAcq() if command.params:
                 self._happened(ask, True)
             case c.NewRun():

@@ -143,6 +143,13 @@ class _Draw:
     def cancel(self) -> Command:
         return c.CancelConversion(conversion_id=self._conversion(), reason=self.tag)
 
+    def add_var(self) -> Command:
+        return c.AddVar(ns=self.pick("vw"), name=self.pick("no"), delta=self.chance.randint(1, 9))
+
+    def annotate(self) -> Command:
+        node = self.pick([*ACQS, "root/g/r", "root/g/r1", "root/g"])
+        return c.AnnotateNode(node_id=node, name=self.pick("xy"), value=self.tag, author="somebody")
+
     def get_storage(self) -> Command:
         return c.GetStorage(storage_id=self.storage)
 
@@ -166,7 +173,8 @@ _TABLE: list[tuple[float, Callable[[_Draw], Command]]] = [
     (3, _Draw.init), (3, _Draw.config), (0.5, _Draw.inval), (0.6, _Draw.deinit), (2, _Draw.register),
     (1, _Draw.unregister), (1, _Draw.heartbeat), (4, _Draw.new_run), (2, _Draw.set_run),
     (10, _Draw.new_acq), (4, _Draw.set_acq),
-    (9, _Draw.mark), (6, _Draw.close), (2.5, _Draw.abort), (0.7, _Draw.new_group), (1.5, _Draw.retry),
+    (9, _Draw.mark), (6, _Draw.close), (2.5, _Draw.abort), (0.7, _Draw.new_group), (2, _Draw.add_var),
+    (2, _Draw.annotate), (1.5, _Draw.retry),
     (1.5, _Draw.cancel), (1, _Draw.get_storage), (0.7, _Draw.get_run), (1.5, _Draw.get_acq),
     (0.7, _Draw.get_conversion), (0.7, _Draw.list_storages), (0.3, _Draw.ping),
 ]  # fmt: skip

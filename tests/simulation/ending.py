@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from . import sums
 from .broken import must
 from .patience import overdue
 
@@ -90,5 +91,6 @@ def _ended(world: World) -> None:
     world.tables.folders(world.mount)
     world.tables.whole()
     world.asked.ended()
+    sums.hold(world.asked, world.store)
     if service is not None:
         world.tables.memory(service.desk)

@@ -123,6 +123,15 @@ class Journal(Manifests):
         must(data["parent_id"] == "root" or data["parent_id"] in self.groups, "wrong", "no parent", event)
         self._put("group", subject, data)
 
+    def _node_annotated(self, event: Map, subject: str, data: Map) -> None:
+        node = self.acqs.get(subject) or self.runs.get(subject)
+        must(node is not None, "wrong", "a note on what is not there", event)
+        told = (data["node_id"], data["uid"], event["storage_id"])
+        must(
+            node and told == (subject, node["uid"], node["storage_id"]), "wrong", "a note on another", node, event
+        )
+        self._tag(data["value"])
+
     # Runs
 
     def _run_created(self, event: Map, subject: str, data: Map) -> None:

@@ -10,7 +10,7 @@ from storage_protocol.codec import encode_value
 from storage_service.desk.batch import Batch
 from storage_service.desk.desk import Desk
 from storage_service.rules import render
-from storage_service.rules.state import Acq, Conversion, Group, Key, Places, Run, Storage
+from storage_service.rules.state import Acq, Conversion, Group, Key, Places, Run, Storage, Variable
 
 from ..support.fold import Fold
 from .broken import must
@@ -24,11 +24,15 @@ class Tables:
     def __init__(self, store: Store, journal: Journal, places: Places) -> None:
         self._store, self._journal, self._places = store, journal, places
         self._fold = Fold(places)
+        self._registers: dict[Key, Variable] = {}
 
     def committed(self, batch: Batch) -> None:
         """A batch is durable: its rows go to both who follow them, and what they changed is compared."""
         store, journal = self._store, self._journal
         changed: set[Key] = set(batch.records)
+        self._registers.update(batch.registers)
+        kept = store.records_of(batch.registers)
+        must(kept == batch.registers, "lost", "variables are not what they were set to", kept, batch.registers)
         for row in batch.rows:
             must(store.journal[row.seq - 1] == row, "lost", "the journal has another row", row)
             journal.add(msgspec.msgpack.decode(row.body))
@@ -73,7 +77,8 @@ class Tables:
         """Nothing is under way to the disk: what is in memory is what is on it."""
         folded = self._fold.state.records
         for key, record in desk.state.records.items():
-            must(record == folded.get(key), "wrong", "memory is not the tables", key, record, folded.get(key))
+            there = self._registers.get(key) if key[0] == "variable" else folded.get(key)
+            must(record == there, "wrong", "memory is not the tables", key, record, there)
 
     def one_place_each(self) -> None:
         """No two living runs or acquisitions have the same folder."""

@@ -63,6 +63,8 @@ def _rebuilt(body: dict[str, Any]) -> facts.AnyFact:
             return facts.AcqParamSet(subject, data["param"], data["value"])
         case "run.param_set":
             return facts.RunParamSet(subject, data["param"], data["value"])
+        case "node.annotated":
+            return facts.NodeAnnotated(subject, data["name"], data["value"], data["author"])
         case "acquisition.producer_finished":
             return facts.ProducerFinished(subject, data["producer"], data["ok"], data["summary"])
         case "acquisition.sealed":

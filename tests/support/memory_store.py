@@ -64,6 +64,7 @@ class MemoryStore:
             else:
                 bare = replace(record, params={}, params_bytes=0) if isinstance(record, Run | Acq) else record
                 self.records[key] = _kept(bare)
+        self.records.update({key: _kept(each) for key, each in batch.registers.items()})
         self.params.update(batch.params)
         for intent_id, intent in batch.intents.items():
             self.intents.pop(intent_id, None)
@@ -176,8 +177,12 @@ class MemoryStore:
     # The journal, folded
 
     def everything(self) -> dict[Key, Record]:
-        """All records, parameters put back."""
-        return {key: self.record(key) for key in self.records}
+        """All records that events tell of, parameters put back."""
+        return {key: self.record(key) for key in self.records if key[0] != "variable"}
+
+    def registers(self) -> dict[Key, Record]:
+        """The variables: no event tells how they became what they are."""
+        return {key: each for key, each in self.records.items() if key[0] == "variable"}
 
     def folded(self) -> dict[Key, Record]:
         """What the journal alone says that there is."""

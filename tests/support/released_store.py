@@ -51,6 +51,14 @@ QUERIES: list[tuple[str, dict[str, Any]]] = [
     ("find_nodes", {"where": {"text": "µ"}}),
     ("replay_events", {"after_seq": 0, "limit": 10_000}),
 ]
+# Of what came with later schemas, by a name for each: what an older service told lacks it.
+LATER: dict[str, tuple[str, dict[str, Any]]] = {
+    "variables": ("list_vars", {}),
+    "notes of a run": ("list_annotations", {"node_id": RUN}),
+    "notes of an acquisition": ("list_annotations", {"node_id": CLOSED}),
+    "found by a note": ("find_nodes", {"where": {"@quality": "good"}}),
+    "found by an inherited note": ("find_nodes", {"where": {"@comment": "µ"}, "kind": "acq"}),
+}
 
 
 def live(service: Service, wire: Wire) -> None:
@@ -64,6 +72,8 @@ def live(service: Service, wire: Wire) -> None:
     Storage(wire, "ready", brg_name="ready").call("init_storage", brg_name="ready", stats_names=["a", "b"])
     kept.call("register_producer_storage", producer="one")
     kept.run("first", params=VALUES)
+    for name, value in VALUES.items():
+        wire.call("set_var", name=name, value=value)
     kept.call("set_param_run_storage", run_name="first", param="later", value=1.5)
     for key, cmd, args in KEYED:
         wire.call(cmd, key=key, **args)
@@ -76,6 +86,8 @@ def live(service: Service, wire: Wire) -> None:
         elif name == "aborted":
             kept.call("abort_acq_storage", acq_id=acq["acq_id"], reason="no beam")
         quiet(wire)
+    for node_id, name, value in ((CLOSED, "quality", "bad"), (CLOSED, "quality", "good"), (RUN, "comment", "µ")):
+        wire.call("annotate_node", node_id=node_id, name=name, value=value, author="shift")
     kept.acq("twice", "first")
     kept.close(kept.acq("twice", "first"))
     kept.run("again", params={"old": 1})
@@ -101,7 +113,9 @@ def told(service: Service, wire: Wire) -> dict[str, Any]:
     """What clients are told, without the place of the mount point on this host."""
     answers = [wire.call(cmd, **args) for cmd, args in QUERIES]
     keyed = [wire.call(cmd, key=key, **args) for key, cmd, args in KEYED]
-    text = json.dumps({"queries": answers, "keyed": keyed}, ensure_ascii=False, indent=1, sort_keys=True)
+    later = {name: wire.call(cmd, **args) for name, (cmd, args) in LATER.items()}
+    everything = {"queries": answers, "keyed": keyed, "later": later}
+    text = json.dumps(everything, ensure_ascii=False, indent=1, sort_keys=True)
     found: dict[str, Any] = json.loads(
         text.replace(str(service.mount), MOUNT).replace(str(FOLDER / "data"), MOUNT)
     )

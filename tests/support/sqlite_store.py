@@ -17,7 +17,7 @@ from storage_protocol.commands import Command
 from storage_protocol.errors import Refusal
 from storage_service.desk.batch import Batch, JournalRow, StoredIntent
 from storage_service.desk.keyring import Remembered
-from storage_service.rules.state import Counter, Key, Places, Record
+from storage_service.rules.state import Counter, Key, Places, Record, Variable, variable_key
 from storage_service.store import rows
 from storage_service.store.interface import Committed
 from storage_service.store.lookups import SqliteLookups
@@ -56,18 +56,18 @@ class StoredRows:
 
     @property
     def records(self) -> dict[Key, Any]:
-        return self.everything()
+        return {**self.everything(), **self.registers()}
 
     def record(self, key: Key) -> Any:
-        return self.everything().get(key)
+        return self.records.get(key)
 
     def records_of(self, keys: Iterable[Key]) -> dict[Key, Any]:
         """Each key's record, or None."""
-        there = self.everything()
+        there = self.records
         return {key: there.get(key) for key in keys}
 
     def everything(self) -> dict[Key, Record]:
-        """All records, parameters put back."""
+        """All records that events tell of, parameters put back."""
         params: dict[str, dict[str, Any]] = {}
         for id, name, class_, value in self.select("SELECT node_id, name, class, value FROM params"):
             params.setdefault(id, {})[name] = rows.value_of(class_, value)
@@ -85,6 +85,14 @@ class StoredRows:
         for id, record in self.select("SELECT storage_id, record FROM chains"):
             found["chain", id] = rows.decode_chain(record)
         return found
+
+    def registers(self) -> dict[Key, Record]:
+        """The variables: no event tells how they became what they are."""
+        found = self.select("SELECT ns, name, class, value FROM variables")
+        return {
+            variable_key(ns, name): Variable(ns, name, rows.value_of(class_, value))
+            for ns, name, class_, value in found
+        }
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from storage_service.desk.keyring import Keyring
 from storage_service.desk.messages import Ticket, open_message
 from storage_service.rules.conversions import Policy
 from storage_service.rules.facts import ManifestWritten
-from storage_service.rules.state import Key, Places
+from storage_service.rules.state import Key, Places, Variable
 from storage_service.rules.work import (
     Done,
     Ended,
@@ -117,6 +117,7 @@ class StepShell:
         self.replies: dict[tuple[bytes, Any], Any] = {}
         self.messages: list[list[bytes]] = []
         self.events: list[Event] = []
+        self.variables: list[Variable] = []
         self.orders, self.hung = list[tuple[int, str, Order]](), list[tuple[str, Order]]()
         self.scripts: dict[str, RunScript] = {}
         self.cancels: list[str] = []
@@ -221,6 +222,7 @@ class StepShell:
         for row in out.events:
             assert row in self.store.journal[row.seq - 1 : row.seq], "told before it was durable"
             self.events.append(decode_event(row.body))
+        self.variables += out.variables
         self._look_ups += self.store.look_up(out.look_ups)
         self._queries += out.queries
         self.orders += [(self.delay, work_id, order) for work_id, order in out.orders]

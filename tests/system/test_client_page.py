@@ -43,7 +43,9 @@ async def test_the_examples_of_the_page_run_as_they_stand(
     assert "{'daq': 'configured', 'second': 'ready'}" in said
     assert said[-2] == "calibration_2"
     assert said[-1].endswith("root/first_tests/never")
-    assert len(EXAMPLES) == 8
+    assert "1 {'hv.target_V': 1450.0}" in said
+    assert "usable: ['threshold_200']" in said
+    assert len(EXAMPLES) == 10
 
 
 @pytest.mark.parametrize(

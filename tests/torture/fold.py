@@ -57,6 +57,16 @@ class Fold:
         except (KeyError, AttributeError) as error:
             self.wrong.append(f"{error!r} at {event}")
 
+    def _node_annotated(self, seq: int, event: Map, subject: str, data: Map) -> None:
+        node = self.acqs.get(subject) or self.runs[subject]
+        if node["uid"] != data["uid"]:
+            self.wrong.append(f"{event} is of another life of its node")
+
+    def _mount_told(self, seq: int, event: Map, subject: str, data: Map) -> None:
+        """The host's disk is not this checker's."""
+
+    _mount_low = _mount_full = _mount_unreachable = _mount_recovered = _mount_told
+
     def _once(self, what: str, which: Any, event: Map) -> None:
         self.counts[what][which] += 1
         if self.counts[what][which] > 1:

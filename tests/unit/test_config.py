@@ -106,6 +106,11 @@ def test_every_key_can_be_set_in_the_environment() -> None:
         "journal.keep_days": "0",
         "journal.keys_keep_days": "1",
         "trash.keep_days": "7",
+        "space.min_free_bytes": "1",
+        "space.low_free_bytes": "2",
+        "space.min_free_bytes_of": '{"nfs://server/export": 3}',
+        "space.low_free_bytes_of": '{"nfs://server/export": 4}',
+        "space.look_s": "0.5",
         "manifest.processes": "2",
         "storages": '{"a*": {"manifest": "off"}}',
         "limits.frame_bytes": "1024",
@@ -372,6 +377,24 @@ def test_a_file_that_is_no_toml_is_told(folder: Path, content: bytes) -> None:
     path = folder / "given.toml"
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=r"given\.toml: it is not TOML: "):
+        load(path, {}, {})
+
+
+def test_a_mount_point_may_have_bounds_of_its_own() -> None:
+    path = Path("given.toml")
+    path.write_text(
+        '[mounts]\n"a://" = "a"\n"b://" = "b"\n[space]\nmin_free_bytes = 5\nmin_free_bytes_of = {"b://" = 7}'
+    )
+    space = load(path, {}, {}).space
+    assert (space.bounds("a://"), space.bounds("b://")) == ((5, 0), (7, 0))
+
+
+@pytest.mark.parametrize("value", ['{"b://" = 1}', '{"a://" = -1}', '{"a://" = "1"}', '{"a://" = 1.5}', "1"])
+@pytest.mark.parametrize("key", ["min_free_bytes_of", "low_free_bytes_of"])
+def test_bounds_of_what_is_no_mount_point_or_no_number_are_refused(key: str, value: str) -> None:
+    path = Path("given.toml")
+    path.write_text(f'mounts = {{"a://" = "a"}}\n[space]\n{key} = {value}')
+    with pytest.raises(ConfigError, match=f"space.{key}"):
         load(path, {}, {})
 
 

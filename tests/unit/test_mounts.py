@@ -12,16 +12,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from storage_protocol.records import TrashEntry
 from storage_service.doors.log_writer import LogWriter
 from storage_service.doors.trash import Trash
 from storage_service.mounts import NO_ANSWER, Mounts, Opened
+from storage_service.rules.space import Look
 from storage_service.rules.work import (
     TRASH,
     Done,
     Failed,
     Fault,
+    MakeFolder,
     Order,
     ReachMount,
     Result,
@@ -96,6 +99,37 @@ async def test_however_much_hangs_at_one_mount_point_another_is_asked_at_once(mo
         ask(mounts, order)
     assert await asyncio.wait_for(ask(mounts, ReachMount("quick")), 30) == Done()
     assert (await mounts.states(1))[1]["state"] == "ok"
+
+
+async def test_a_mount_point_that_hangs_is_looked_at_as_unreachable_until_it_answers(mounts: Mounts) -> None:
+    looks: asyncio.Queue[Look] = asyncio.Queue()
+    mounts.watch(0.01, looks.put_nowait)
+
+    async def next_of(mp: str, answers: bool) -> None:
+        while True:
+            look = await asyncio.wait_for(looks.get(), 30)
+            if look.mp == mp and (look.free_bytes is not None) == answers:
+                return
+
+    await next_of("slow", False)
+    await next_of("quick", True)
+    Hanging.gates["slow"].set()
+    await next_of("slow", True)
+
+
+async def test_nothing_is_begun_where_too_little_is_free_and_the_rest_goes_on(tmp_path: Path) -> None:
+    Hanging.gates = {"quick": threading.Event()}
+    Hanging.gates["quick"].set()
+    Hanging.begun = []
+    made = Mounts({"quick": Path("/")}, tmp_path, door=Hanging, bounds=lambda mp: (1 << 62, 0))
+    folder = MakeFolder("quick", ("a",), "acquisition.json", b"{}", "a", "u")
+    told = await asyncio.wait_for(ask(made, folder), 30)
+    assert isinstance(told, Failed)
+    assert (told.code, told.details, Hanging.begun) == ("unavailable", {"reason": "space"}, [])
+    assert await asyncio.wait_for(ask(made, replace(folder, marker_name="run.json")), 30) == Done()
+    assert await asyncio.wait_for(ask(made, WriteMarker("quick", ("a",), "acquisition.json", b"", "a", "u")), 30)
+    assert Hanging.begun == ["quick", "quick"]
+    made.close()
 
 
 async def test_what_is_late_is_waited_for_before_anything_newer_begins(mounts: Mounts) -> None:

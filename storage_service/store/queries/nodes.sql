@@ -40,3 +40,11 @@ SELECT at, n FROM nodes INDEXED BY nodes_by_time
 WHERE kind = 'acq' AND at <= :at AND (at < :at OR n < :n)
     AND (:state IS NULL OR state = :state)
 ORDER BY at DESC, n DESC LIMIT :rows;
+
+-- Places of annotations before one of them, newest first.
+-- name: annotations
+SELECT '', seq FROM annotations INDEXED BY annotations_by_node
+WHERE node_id = :node_id AND seq < :n ORDER BY seq DESC LIMIT :rows;
+
+-- name: annotation
+SELECT name, class, value, author, time FROM annotations WHERE seq = :seq;
