@@ -34,6 +34,8 @@ class Publisher:
         self, context: zmq.Context[zmq.Socket[bytes]], address: str, tails: dict[str, int], last_seq: int
     ) -> None:
         self._socket = context.socket(zmq.PUB)
+        # Without what only sockets of other types need, as in the endpoint.
+        self._send = super(zmq.Socket, self._socket).send
         self._socket.setsockopt(zmq.SNDHWM, EVENTS_A_SUBSCRIBER)
         watch(self._socket)
         self._tails = tails
@@ -51,8 +53,8 @@ class Publisher:
         self._tails[type_] = seq
         self._last_seq = seq
         passing("publisher.event_leaves")
-        self._socket.send(frame, TOPIC)
-        self._socket.send(body, BODY)
+        self._send(frame, TOPIC)
+        self._send(body, BODY)
         passing("publisher.event_left")
 
     def _of_topic(self, where: str) -> tuple[str, bytes]:
