@@ -17,6 +17,7 @@ from storage_service.desk.batch import Batch, JournalRow, StoredIntent
 from storage_service.desk.keyring import AHEAD_S, Remembered, may_be_forgotten
 from storage_service.rules import render
 from storage_service.rules.state import Acq, Chain, Conversion, Due, Key, Places, Record, Run, Storage
+from storage_service.store.dated import SKEW_S
 from storage_service.store.interface import Committed
 from storage_service.store.sqlite import EXPIRE_AT_ONCE, KEY_AHEAD_MS
 
@@ -39,10 +40,9 @@ class MemoryStore:
         self.params: dict[tuple[str, str], Any] = {}
         self.intents: dict[str, StoredIntent] = {}
         self.keys: dict[str, tuple[Remembered, float]] = {}
-        self.newest_key_ms = 0
+        self._newest_ms = 0
         self.forgotten_ms = 0
         self.key_clock = (0.0, 0.0)
-        self.keys_ahead: list[str] = []
         self.commits = 0
 
     def close(self) -> None:
@@ -73,8 +73,8 @@ class MemoryStore:
         for name, print_, result in batch.keys:
             assert name not in self.keys, f"{name} ran twice"
             self.keys[name] = (Remembered(print_, result), wall)
-        if batch.newest_key_ms > self.newest_key_ms:
-            self.newest_key_ms = batch.newest_key_ms + KEY_AHEAD_MS
+        if batch.newest_key_ms > self._newest_ms:
+            self._newest_ms = batch.newest_key_ms + KEY_AHEAD_MS
         self.key_clock = batch.key_clock or self.key_clock
         return self._expire(batch.expire_keys_before, batch.forget_up_to_ms, wall)
 
@@ -93,6 +93,24 @@ class MemoryStore:
         return Committed(len(due), newest)
 
     # What a start-up loads, what the desk looks up
+
+    @property
+    def newest_key_ms(self) -> int:
+        return self._newest_and_ahead()[0]
+
+    @property
+    def keys_ahead(self) -> list[str]:
+        return self._newest_and_ahead()[1]
+
+    def _newest_and_ahead(self) -> tuple[int, list[str]]:
+        """As `store/dated.py` has it: those few that are dated more than a minute ahead are named."""
+        if not self.keys:
+            return self._newest_ms, []
+        _, stored_at = self.keys[next(reversed(self.keys))]
+        limit_ms = int((stored_at + SKEW_S) * 1000)
+        if self._newest_ms <= limit_ms:
+            return self._newest_ms, []
+        return limit_ms, sorted(key for key in self.keys if (uuid7_ms(key) or 0) > limit_ms)
 
     @property
     def last_seq(self) -> int:
