@@ -13,11 +13,12 @@ from tests.support.wire import TIME, Storage
 
 @pytest.fixture
 def acq(storage: Storage) -> dict[str, Any]:
-    """A sealed acquisition."""
+    """A sealed acquisition with its manifest."""
     storage.run(params={"gas": "Ar"})
+    last = storage.wire.last_seq()
     acq: dict[str, Any] = storage.acq()
     storage.close(acq)
-    eventually(lambda: storage.wire.call("get_acq", acq_id=acq["acq_id"])["sealed"])
+    eventually(lambda: storage.events(last, "acquisition.manifest_written"))
     return acq
 
 
