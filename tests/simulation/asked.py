@@ -144,8 +144,8 @@ class Asked:
         if error.code == "not_found" and not ask.mutating:
             kind = KINDS.get(ask.command.CMD, "storage")
             id = getattr(ask.command, ID_OF[kind])
-            floor = ask.delivered[-1].floor
-            must(self.journal.version(kind, id, None, floor), "lost", "not found, and it is there", ask, error)
+            gone = self.journal.version(kind, id, None, attempt.floor)
+            must(gone, "lost", "not found, and it is there", ask, error)
         ask.refused[error.code] += 1
 
     def _read(self, attempt: Attempt, result: Any) -> None:
