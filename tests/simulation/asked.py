@@ -8,7 +8,6 @@ from typing import Any
 from storage_protocol import commands as c
 from storage_protocol.commands import COMMANDS, Command
 from storage_protocol.errors import CODES, Refusal
-from storage_protocol.keys import uuid7_ms
 
 from . import barrier
 from .broken import must
@@ -32,21 +31,21 @@ MAY_BE_LATER = ("overloaded", "key_expired")
 
 
 class Ask:
-    """One command with its key, sent once or often."""
+    """One command with its key, sent once or often.
+
+    forgotten   its key was
+    runs_again  and may be taken for new: it does not tell its age, or somebody has set the clock, perhaps back to the
+                key's own day (SPEC 7.25)
+    """
 
     def __init__(self, command: Command, key: str | None, tag: str) -> None:
         self.command, self.key, self.tag = command, key, tag
         self.mutating = COMMANDS[command.CMD].mutating
         self.result: Any = None
         self.since = 0
-        self.acknowledged = self.forgotten = False
+        self.acknowledged = self.forgotten = self.runs_again = False
         self.refused: Counter[Code] = Counter()
         self.delivered: list[Attempt] = []
-
-    @property
-    def runs_again(self) -> bool:
-        """Whether its key was forgotten and does not tell its age."""
-        return self.forgotten and uuid7_ms(self.key or "") is None
 
     def __repr__(self) -> str:
         return f"{self.tag} {self.command} key={self.key}"

@@ -10,6 +10,7 @@ from random import Random
 
 from storage_protocol import codec
 from storage_protocol import commands as c
+from storage_protocol.keys import uuid7_ms
 from storage_service.desk import keyring, residents
 from storage_service.desk.batch import Batch, JournalRow
 from storage_service.desk.desk import Now
@@ -121,6 +122,7 @@ class World:
             must(not (early and self.patience.steady), "lost", "a key is forgotten too early", key)
             for ask in self.asked.by_key[key]:
                 ask.forgotten = True
+                ask.runs_again = uuid7_ms(key) is None or not self.patience.steady
 
     # Lives of the service
 
@@ -365,6 +367,9 @@ class World:
         """Somebody sets the clock."""
         self.patience.steady = False
         self.wall = max(self.wall + self.chance.choice([-20, -1, 1, 10, 20]) * YEAR_S, YEAR_S)
+        for asks in self.asked.by_key.values():
+            for ask in asks:
+                ask.runs_again = ask.forgotten
         return True
 
     # The end
