@@ -34,8 +34,8 @@ class Ask:
     """One command with its key, sent once or often.
 
     forgotten   its key was
-    runs_again  and may be taken for new: it does not tell its age, or somebody has set the clock, perhaps back to the
-                key's own day (SPEC 7.25)
+    runs_again  and may be taken for new: it does not tell its age, or somebody has set the clock,
+                perhaps back to the key's own day (SPEC 7.25)
     """
 
     def __init__(self, command: Command, key: str | None, tag: str) -> None:
