@@ -4,7 +4,7 @@
     python tools/pages.py check     exit code 1, naming each stale file
 
 protocol/LIFECYCLE.md from the tables of storage_service.rules.lifecycle, protocol/MESSAGES.md from
-storage_protocol, protocol/vectors from the examples in tools/vectors.py.
+storage_protocol, protocol/vectors from tools/examples.py.
 """
 
 from __future__ import annotations
