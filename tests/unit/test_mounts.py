@@ -67,6 +67,9 @@ def mounts(tmp_path: Path) -> Iterator[Mounts]:
     yield made
     Hanging.gates["slow"].set()
     made.close()
+    for thread in threading.enumerate():
+        if thread.name.startswith("mount "):
+            thread.join(30)  # what it opens late is open before the next test counts
 
 
 def ask(mounts: Mounts, order: Order) -> asyncio.Future[Result]:
