@@ -14,17 +14,8 @@ import pytest
 
 from storage_service.doors.conversion import Scripts, Settings
 from storage_service.rules.work import Ended, RunScript
-from tests.support.scripts import (
-    LONG,
-    USUAL,
-    Bench,
-    give,
-    open_bench,
-    pid_in,
-    python,
-    sh,
-    until,
-)
+from tests.support.polling import until
+from tests.support.scripts import LONG, USUAL, Bench, give, open_bench, pid_in, python, sh
 
 
 @pytest.fixture

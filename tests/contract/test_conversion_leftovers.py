@@ -14,19 +14,8 @@ import pytest
 from storage_service.doors.conversion import Settings, end_leftovers
 from storage_service.doors.process_group import look, send, token_of
 from storage_service.rules.work import Ended
-from tests.support.scripts import (
-    DAEMON,
-    LONG,
-    USUAL,
-    Bench,
-    lives,
-    open_bench,
-    pid_in,
-    python,
-    sh,
-    until,
-    wait_until,
-)
+from tests.support.polling import eventually, until
+from tests.support.scripts import DAEMON, LONG, USUAL, Bench, lives, open_bench, pid_in, python, sh
 
 
 @pytest.fixture
@@ -148,7 +137,7 @@ def test_the_process_group_of_what_is_left_is_ended_with_it(left: Left) -> None:
     environment = {"STORAGE_CONVERSION_TOKEN": "conversion-2:1"}
     argv = [sys.executable, "-SEc", LEADER]
     with subprocess.Popen(argv, cwd=left.tmp_path, env=environment, start_new_session=True):
-        wait_until((left.tmp_path / "mate.pid").exists)
+        eventually((left.tmp_path / "mate.pid").exists)
         mate = pid_in(left.tmp_path / "mate.pid")
         left.pids.append(mate)
         assert token_of(mate) == ""

@@ -17,17 +17,8 @@ from storage_service.doors.conversion import Scripts, Settings
 from storage_service.doors.conversion_output import LONGEST, ProgressLines
 from storage_service.doors.process_group import look
 from storage_service.rules.work import Ended
-from tests.support.scripts import (
-    LONG,
-    USUAL,
-    Bench,
-    give,
-    open_bench,
-    pid_in,
-    python,
-    sh,
-    until,
-)
+from tests.support.polling import until
+from tests.support.scripts import LONG, USUAL, Bench, give, open_bench, pid_in, python, sh
 
 
 @pytest.fixture

@@ -21,18 +21,8 @@ from storage_service.doors.conversion import Protection, Settings
 from storage_service.doors.conversion_lock import Locks
 from storage_service.doors.conversion_start import RUNNER, as_file
 from storage_service.rules.work import Ended
-from tests.support.scripts import (
-    FUGITIVE,
-    LONG,
-    USUAL,
-    Bench,
-    give,
-    marked,
-    open_bench,
-    python,
-    sh,
-    until,
-)
+from tests.support.polling import until
+from tests.support.scripts import FUGITIVE, LONG, USUAL, Bench, give, marked, open_bench, python, sh
 
 # What is left of a conversion is looked for on the whole host, where this test may run twice.
 C1 = f"c1-{uuid4()}"

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from storage_service.doors.conversion_start import RUNNER
+from tests.support.polling import eventually
 from tests.support.scripts import FUGITIVE, marked, python
-from tests.support.service import Service, eventually
+from tests.support.service import Service
 from tests.support.wire import Storage, Wire
 
 SETTINGS = {"max_attempts": 100, "retry_backoff_s": 0, "max_interruptions": 100, "grace_s": 0.3}

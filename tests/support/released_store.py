@@ -17,7 +17,8 @@ from typing import Any
 import apsw
 
 from storage_protocol.keys import uuid7
-from tests.support.service import Service, Settings, eventually
+from tests.support.polling import eventually
+from tests.support.service import Service, Settings
 from tests.support.wire import Storage, Wire
 
 STORES = Path(__file__).parents[1] / "fixtures" / "stores"

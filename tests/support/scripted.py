@@ -6,10 +6,8 @@ lose events, come back with another journal.
 
 from __future__ import annotations
 
-import asyncio
 import queue
 import threading
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,15 +35,6 @@ class Silent(Exception):
 def now_text() -> str:
     """The time as it is on the wire."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-async def until(look: Callable[[], object], patience_s: float = 20.0) -> None:
-    """Return as soon as `look` gives something true; AssertionError when it does not within the deadline."""
-    deadline = time.monotonic() + patience_s
-    while not look():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {patience_s} s")
-        await asyncio.sleep(0.005)
 
 
 class ScriptedService:

@@ -8,8 +8,7 @@ import gc
 import os
 import signal
 import sys
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +19,8 @@ from msgspec.structs import replace
 from storage_service.doors.conversion import Scripts, Settings
 from storage_service.doors.process_group import look
 from storage_service.rules.work import Ended, RunScript
+
+from .polling import until
 
 DEADLINE_S = 60.0
 LONG = "1000"  # seconds that a test's process would sleep: nothing here waits for it
@@ -137,20 +138,6 @@ class Bench:
     async def run(self, text: str | Path, **more: object) -> Ended:
         self.start(text, **more)  # type: ignore[arg-type]
         return await self.end_of()
-
-
-async def until(there: Callable[[], object]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not there():
-        assert time.monotonic() < deadline, "it did not come about"
-        await asyncio.sleep(0.005)
-
-
-def wait_until(there: Callable[[], object]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not there():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.005)
 
 
 def sh(body: str) -> str:

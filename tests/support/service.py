@@ -11,13 +11,12 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from tests.support.wire import NoReply, Tail, Wire
 
-T = TypeVar("T")
+from .polling import eventually
 
 Settings = Mapping[str, Mapping[str, object]]
 
@@ -31,16 +30,6 @@ while [ ! -e "$ACQ_DIR/go" ] && [ $i -lt 1000 ]; do sleep 0.05; i=$((i+1)); done
 
 class Died(Exception):
     """The service ended where it should have become ready; the text holds the end of its log."""
-
-
-def eventually(look: Callable[[], T], patience_s: float = 20.0) -> T:
-    """What `look` gives, as soon as that is true; AssertionError when it is not within the deadline."""
-    deadline = time.monotonic() + patience_s
-    while not (seen := look()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"after {patience_s} s it is still {seen!r}")
-        time.sleep(0.01)
-    return seen
 
 
 def alive(pid: int) -> bool:

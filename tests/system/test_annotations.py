@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from storage_client import NotFoundError, StorageClient
-from tests.support.service import Service, eventually
+from tests.support.polling import eventually
+from tests.support.service import Service
 from tests.support.wire import TIME, Storage
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.service import Service, eventually
+from tests.support.polling import eventually
+from tests.support.service import Service
 from tests.support.wire import Refused, Storage, Wire
 
 Plan = Callable[..., Storage]

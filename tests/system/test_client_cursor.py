@@ -14,7 +14,8 @@ from pathlib import Path
 
 from storage_client import Cursor, EventStream, JournalChangedError, StorageClient
 from storage_protocol.events import Event
-from tests.support.service import Service, eventually
+from tests.support.polling import eventually
+from tests.support.service import Service
 
 Make = Callable[..., Service]
 

@@ -15,7 +15,8 @@ import pytest
 
 from storage_client import Drained, Refused, Spooled, StorageClient, read_spool
 from storage_protocol.records import Marked
-from tests.support.service import Service, eventually
+from tests.support.polling import eventually
+from tests.support.service import Service
 from tests.support.wire import Wire
 
 Make = Callable[..., Service]

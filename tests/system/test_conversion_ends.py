@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.service import HELD, Service, alive, eventually, pid_in
+from tests.support.polling import eventually
+from tests.support.service import HELD, Service, alive, pid_in
 from tests.support.wire import Storage
 
 # A HELD script, and what is done before it waits.

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.support.conversion_life import SETTINGS, Life
-from tests.support.service import Service, eventually
+from tests.support.polling import eventually
+from tests.support.service import Service
 
 Make = Callable[..., Service]
 

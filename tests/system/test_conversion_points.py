@@ -11,7 +11,8 @@ import pytest
 
 from storage_service import failpoints
 from tests.support.conversion_life import SETTINGS, Life
-from tests.support.service import Died, Service, eventually
+from tests.support.polling import eventually
+from tests.support.service import Died, Service
 from tests.support.wire import NoReply
 
 Make = Callable[..., Service]

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.service import HELD, Service, alive, eventually, pid_in
+from tests.support.polling import eventually
+from tests.support.service import HELD, Service, alive, pid_in
 from tests.support.wire import TIME, Storage, Tail, Wire
 
 KEYS = {

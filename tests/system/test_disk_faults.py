@@ -9,7 +9,8 @@ import pytest
 
 from tests.disk_faults import DiskFaults
 from tests.support.faulty_disk import COMPILER, NO_COMPILER, FaultyDisk
-from tests.support.service import Died, Service, eventually
+from tests.support.polling import eventually
+from tests.support.service import Died, Service
 from tests.support.small_disk import SmallDisks, fill
 from tests.support.wire import NoReply, Refused, Storage, Wire
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.service import Service, eventually
+from tests.support.polling import eventually
+from tests.support.service import Service
 from tests.support.wire import Storage, Wire
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

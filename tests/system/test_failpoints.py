@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from tests.support.failpoints import Lives, places
-from tests.support.service import HELD, Service, eventually
+from tests.support.polling import eventually
+from tests.support.service import HELD, Service
 from tests.support.wire import Wire
 from tests.torture.fold import Fold
 from tests.torture.reading import Told, differences, follow, on_disk, pending

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.service import Service, eventually
+from tests.support.polling import eventually
+from tests.support.service import Service
 from tests.support.wire import Refused, Storage, Wire
 
 Plan = Callable[..., Storage]

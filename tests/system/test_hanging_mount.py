@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from tests.support.own_mounts import CannotMount, silent_mount
-from tests.support.service import Service, eventually
+from tests.support.polling import eventually
+from tests.support.service import Service
 from tests.support.wire import Refused, Storage, Wire
 
 Make = Callable[..., Service]

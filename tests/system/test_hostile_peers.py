@@ -19,7 +19,8 @@ import msgpack
 import pytest
 import zmq
 
-from tests.support.service import Service, eventually
+from tests.support.polling import eventually
+from tests.support.service import Service
 from tests.support.wire import Storage, Wire, read_reply
 
 PATIENCE_S = 5.0
@@ -308,7 +309,7 @@ def test_a_peer_that_sends_a_byte_now_and_then_harms_nobody(attacked: Service, p
         slow.sendall(b"\x02" + MIB.to_bytes(8, "big"))
 
         def one_byte() -> None:
-            with contextlib.suppress(OSError):  # it is cut when it did not answer a ZMTP ping in time
+            with contextlib.suppress(OSError):  # should the service cut it
                 slow.sendall(b"x")
             time.sleep(0.05)
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.service import Service, alive, eventually, pid_in
+from tests.support.polling import eventually
+from tests.support.service import Service, alive, pid_in
 from tests.support.wire import NoReply, Storage, Wire, read_reply
 
 Make = Callable[..., Service]

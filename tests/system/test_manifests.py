@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from blake3 import blake3
 
-from tests.support.service import HELD, Service, alive, eventually
+from tests.support.polling import eventually
+from tests.support.service import HELD, Service, alive
 from tests.support.wire import Storage, Wire
 
 Make = Callable[..., Service]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.support.service import Service, eventually
+from tests.support.polling import eventually
+from tests.support.service import Service
 from tests.system.test_manifests import damage, folder_of, quiet, storage_on, taken, verify
 
 Make = Callable[..., Service]

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.support.faulty_disk import COMPILER, NO_COMPILER, FaultyDisk
-from tests.support.service import Service, eventually
+from tests.support.polling import eventually
+from tests.support.service import Service
 from tests.support.small_disk import SmallDisks, fill
 from tests.support.wire import Refused, Storage, Wire
 

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from tests.support.own_mounts import CannotMount, empty_disk
-from tests.support.service import Service, eventually
+from tests.support.polling import eventually
+from tests.support.service import Service
 from tests.support.wire import Storage
 
 Make = Callable[..., Service]

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from storage_client import StorageClient
-from tests.support.service import Service, eventually
+from tests.support.polling import eventually
+from tests.support.service import Service
 from tests.support.wire import Storage, Wire
 
 Make = Callable[..., Service]

@@ -9,7 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.service import Service, eventually
+from tests.support.polling import eventually
+from tests.support.service import Service
 from tests.support.wire import Storage, Wire
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from storage_service.failpoints import VARIABLE
-from tests.support.service import HELD, Service, eventually
+from tests.support.polling import eventually
+from tests.support.service import HELD, Service
 from tests.support.wire import Storage
 
 Make = Callable[..., Service]

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.service import HELD, Service, Settings, alive, eventually, pid_in
+from tests.support.polling import eventually
+from tests.support.service import HELD, Service, Settings, alive, pid_in
 from tests.support.wire import Storage
 
 Make = Callable[..., Service]

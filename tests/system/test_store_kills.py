@@ -12,7 +12,8 @@ import pytest
 
 from storage_service.failpoints import VARIABLE
 from storage_service.store.migrate import migrations
-from tests.support.service import Died, Service, eventually
+from tests.support.polling import eventually
+from tests.support.service import Died, Service
 from tests.support.wire import Storage, Wire
 
 Make = Callable[..., Service]

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.service import Service, eventually
+from tests.support.polling import eventually
+from tests.support.service import Service
 from tests.support.wire import Storage
 from tests.torture.campaign import SCENARIOS, Campaign
 from tests.torture.tally import Goal

@@ -11,7 +11,8 @@ import sys
 import uuid
 from pathlib import Path
 
-from tests.support.service import carriers, eventually
+from tests.support.polling import eventually
+from tests.support.service import carriers
 from tests.support.shelf import Shelf
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import msgpack
 
-from tests.support.service import Service, eventually
+from tests.support.polling import eventually
+from tests.support.service import Service
 from tests.torture.fold import NOBODYS
 from tests.torture.trap import Trap
 

@@ -10,7 +10,8 @@ import pytest
 
 from storage_client import AcquisitionBlock, BadRequestError, StorageClient, WrongStateError
 from storage_protocol.records import Storage
-from tests.support.scripted import Refuse, ScriptedService, Silent, now_text, until
+from tests.support.polling import until
+from tests.support.scripted import Refuse, ScriptedService, Silent, now_text
 
 LOCATION = {"mp": "file:///", "path": "g/run/a", "local_path": "/data/g/run/a", "url": "file:///data/g/run/a"}
 ACQ: dict[str, Any] = {

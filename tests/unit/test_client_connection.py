@@ -26,7 +26,8 @@ from storage_client import (
 from storage_protocol.commands import COMMANDS, ConfigStorage, DeinitStorage, Ping, SetParamAcq
 from storage_protocol.errors import CODES
 from storage_protocol.keys import uuid7_ms
-from tests.support.scripted import Refuse, ScriptedService, Silent, until
+from tests.support.polling import until
+from tests.support.scripted import Refuse, ScriptedService, Silent
 
 
 @pytest.fixture

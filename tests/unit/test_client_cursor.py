@@ -18,7 +18,8 @@ from storage_client import (
     StorageClient,
 )
 from storage_client.cursor import CursorFile
-from tests.support.scripted import ScriptedService, until
+from tests.support.polling import until
+from tests.support.scripted import ScriptedService
 
 FINISHED = "acquisition.finished"
 STARTED = "acquisition.started"

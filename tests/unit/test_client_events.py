@@ -17,7 +17,8 @@ from storage_client import (
 )
 from storage_client.subscription import reachable
 from storage_protocol.events import Event
-from tests.support.scripted import ScriptedService, until
+from tests.support.polling import until
+from tests.support.scripted import ScriptedService
 
 FINISHED = "acquisition.finished"
 STARTED = "acquisition.started"

@@ -24,7 +24,8 @@ from storage_client import (
 )
 from storage_protocol.commands import DeinitStorage, SetParamAcq
 from storage_protocol.keys import uuid7_ms
-from tests.support.scripted import Refuse, ScriptedService, Silent, until
+from tests.support.polling import until
+from tests.support.scripted import Refuse, ScriptedService, Silent
 
 SET = "set_param_acq_storage"
 Start = Callable[[], ScriptedService]

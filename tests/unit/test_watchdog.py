@@ -12,7 +12,7 @@ from collections.abc import Callable
 from structlog.testing import capture_logs
 
 from storage_service.watchdog import Watchdog, stacks
-from tests.support.scripts import until
+from tests.support.polling import until
 
 
 def wait_here(look: Callable[[], object]) -> None:
