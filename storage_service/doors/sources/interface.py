@@ -1,7 +1,7 @@
 """What a source of variables or of configurations does. Each is one file beside this one.
 
-Sources live in the loop's thread. What they ask for goes on side by side, under a time-out that is not theirs: they
-are cancelled when it is over, and leave nothing behind then, no connection that is half read, no process.
+Sources live in the loop's thread. What they ask for goes on side by side, under a time-out that is not theirs:
+they are cancelled when it is over, and leave nothing behind then, no connection that is half read, no process.
 """
 
 from __future__ import annotations
