@@ -34,6 +34,7 @@ from .desk.desk import EXPIRED, LOOKED, Desk, Now
 from .desk.keyring import Keyring
 from .desk.messages import Ticket
 from .desk.out import Out
+from .desk.pacing import Pacing
 from .doors.conversion import Scripts, Settings
 from .doors.manifest_processes import ManifestProcesses
 from .failpoints import passing
@@ -101,6 +102,7 @@ class Service:
         self._quiet = asyncio.Event()
         self._ended = False
         refused = self._desk.overload.of_replies
+        self._pacing = Pacing()
         self._queries = Queries(readers, self._mounts, self._status, self._reads, refused, self._answered)
 
     def _make_desk(self, places: Places, snapshot: Snapshot) -> Desk:
@@ -147,7 +149,9 @@ class Service:
                 lambda received: self._reading.received(received),
                 self._queries.go_on,
             )
-            self._reading = Reading(self._desk, config.limits, self._after, self._endpoint.go_on)
+            self._reading = Reading(
+                loop, self._desk, config.limits, self._pacing, self._after, self._endpoint.go_on
+            )
         except Exception:
             self._context.destroy(linger=0)
             raise

@@ -113,6 +113,12 @@ def encode_refusal(id: str | int | None, refusal: Refusal) -> bytes:
     return b"\x84\xa1v\x01\xa2id" + _encode(id) + b"\xa2ok\xc2\xa5error" + _encode(refusal)
 
 
+def encode_refusals(frames: Iterable[bytes], refusal: Refusal) -> list[bytes]:
+    """The reply frames of commands that are all refused alike, whatever they say."""
+    said = b"\xa2ok\xc2\xa5error" + _encode(refusal)
+    return [b"\x84\xa1v\x01\xa2id" + _encode(_read_id(frame)) + said for frame in frames]
+
+
 def encode_value(value: Any) -> bytes:
     """Any value of the protocol as msgpack."""
     return _encode(value)
@@ -240,6 +246,22 @@ def _too_deep(limits: Limits) -> Refusal:
 
 def _is_id(id: object) -> bool:
     return type(id) is int or (type(id) is str and len(id) <= MAX_ID)
+
+
+class _Named(Struct, gc=False):
+    id: str | int | None = None
+
+
+_read_named = msgspec.msgpack.Decoder(_Named).decode
+
+
+def _read_id(frame: bytes) -> str | int | None:
+    """The `id` of a frame that is not read any further."""
+    try:
+        id = _read_named(frame).id
+    except (ValueError, RecursionError):  # msgspec's own errors are ValueErrors
+        return _salvaged_id(frame)
+    return id if id is None or _is_id(id) else None
 
 
 def _salvaged_id(frame: bytes) -> str | int | None:

@@ -38,7 +38,7 @@ from .batch import Batch, Journal, StoredIntent
 from .deciding import Deciding
 from .keyring import Keyring, last_to_forget
 from .ledger import Ledger
-from .messages import Bite, Message, Ticket
+from .messages import Bite, Message, Opened, Ticket
 from .overload import Overload
 from .patience import NAMING, Patience
 from .peers import COMMIT, SEALING
@@ -115,6 +115,11 @@ class Desk:
                     tickets.append(Ticket.of(message, index, request))
             self._begin(message, tickets, moment)
         self._go_on(moment)
+
+    def refuse(self, opened: Opened, now: Now) -> None:
+        """A message that is too much is not taken at all."""
+        self._patience.heard(opened.message.peer, self._moment(now))
+        self.overload.whole(opened)
 
     def _begin(self, message: Message, tickets: list[Ticket], moment: Moment) -> None:
         """Decide what can be decided at once; the rest of the message waits."""
