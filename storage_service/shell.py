@@ -103,7 +103,9 @@ class Service:
         self._ended = False
         refused = self._desk.overload.of_replies
         self._pacing = Pacing()
-        self._queries = Queries(readers, self._mounts, self._status, self._reads, refused, self._answered)
+        self._queries = Queries(
+            readers, self._mounts, self._status, self._reads, refused, self._rest, self._answered
+        )
 
     def _make_desk(self, places: Places, snapshot: Snapshot) -> Desk:
         config, conversion = self._config, self._config.conversion
@@ -249,6 +251,9 @@ class Service:
 
     def _reads(self, peer: bytes) -> bool:
         return not self._endpoint.backlog.waits(peer)
+
+    def _rest(self, peer: bytes, took_s: float) -> float:
+        return self._pacing.rest(peer, took_s, time.monotonic())
 
     def _answered(self, answers: list[tuple[Ticket, bytes | Refusal]]) -> None:
         for ticket, result in answers:
