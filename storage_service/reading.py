@@ -176,6 +176,7 @@ class Reading:
             self._rested_at = self._loop.time() + REST_S
         self._after()
         if self._opened:
+            self._refuse()
             self._at(self._loop.time() + LATE_S if waits else 0.0, self._turn)
             if not waits and not self._opened.is_much():
                 # Also while a long message is on its way: what another peer has sent comes in between.
@@ -196,13 +197,17 @@ class Reading:
         return self._desk.is_ahead() and self._loop.time() < self._cut_at + LATE_S
 
     def _rested(self) -> None:
-        """Refuse what is too much, and read on: what others have sent comes before what is held back."""
-        for opened in self._refused:
-            self._desk.refuse(opened, self._now())
-        self._refused.clear()
+        """Read on: what others have sent comes before what is held back."""
+        self._refuse()
         self._judge(self._loop.time())
         self._more(self._pacing.heavy)
         self._at(0.0, self._turn)
+
+    def _refuse(self) -> None:
+        """Answer what is too much; as late as may be, for it takes time in which others would wait."""
+        for opened in self._refused:
+            self._desk.refuse(opened, self._now())
+        self._refused.clear()
 
     def _at(self, when: float, what: Callable[[], None]) -> None:
         if self._due is not None:

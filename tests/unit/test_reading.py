@@ -14,7 +14,7 @@ from storage_protocol.limits import Limits
 from storage_service.desk.desk import Desk, Now
 from storage_service.desk.messages import Bite, Opened
 from storage_service.desk.pacing import Pacing
-from storage_service.reading import AHEAD_FRAMES, BITE_FRAMES, HELD_FRAMES, LATE_S, REST_S, Reading
+from storage_service.reading import AHEAD_FRAMES, BITE_FRAMES, HELD_FRAMES, LATE_S, REST_S, TURN_S, Reading
 
 PING = encode_command(1, Ping())
 
@@ -61,13 +61,16 @@ class Call:
 class Taken:
     """A desk that notes what it is given; `story`: whose commands it was given, or refused, and how many."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+        self.takes_s = 0.0
         self.story: list[tuple[str, int]] = []
         self.refused: list[tuple[str, int]] = []
         self.ahead = False
 
     def take(self, bites: Iterable[Bite], now: Now) -> None:
         self.story += [(bite.message.peer.decode(), len(bite.requests)) for bite in bites]
+        self.loop.now += self.takes_s
 
     def refuse(self, opened: Opened, now: Now) -> None:
         self.refused.append((opened.message.peer.decode(), opened.left))
@@ -81,7 +84,8 @@ class Service:
     message is received at a time."""
 
     def __init__(self) -> None:
-        self.loop, self.desk, self.pacing = Loop(), Taken(), Pacing()
+        self.loop, self.pacing = Loop(), Pacing()
+        self.desk = Taken(self.loop)
         loop = cast("asyncio.AbstractEventLoop", self.loop)
         self.asked: list[Set[bytes]] = []
         self.sent: dict[str, list[int]] = {}
@@ -230,6 +234,18 @@ def test_what_is_refused_is_answered_behind_the_rest(service: Service) -> None:
     assert not service.desk.refused
     service.go_on(REST_S)
     assert service.desk.refused
+
+
+def test_it_is_answered_too_while_others_never_come_to_an_end(service: Service) -> None:
+    flooded(service).send("flood", 1024, 1024, 1024).go_on(REST_S)
+    service.desk.takes_s = 2 * TURN_S
+    for _ in range(12):
+        for peer in "abcdef":
+            service.send(peer, 40)
+        service.send("flood", 1024).go_on(4 * TURN_S)
+    assert service.reading._opened
+    assert len(service.desk.refused) > 8
+    assert len(service.reading._refused) <= 2
 
 
 def test_nobody_is_refused_who_is_not_heavy(service: Service) -> None:
