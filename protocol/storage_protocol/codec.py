@@ -25,6 +25,7 @@ _MAX_ARRAY = 400
 
 _encode = msgspec.msgpack.Encoder().encode
 _OVER = re.compile(r"(\d+) exceeds max_map_len")
+_MAP = re.compile(rb"[\x80-\x8f\xde\xdf]")
 _FIELD = re.compile(r"at `\$\.(\w+)")
 
 
@@ -266,6 +267,8 @@ def _read_id(frame: bytes) -> str | int | None:
 
 def _salvaged_id(frame: bytes) -> str | int | None:
     """The `id` of a frame that cannot be used, where it can be read."""
+    if not _MAP.match(frame):
+        return None
     try:
         reader = msgpack.Unpacker(raw=False, max_buffer_size=len(frame) + 1, max_ext_len=0, max_array_len=0)
         reader.feed(frame)
