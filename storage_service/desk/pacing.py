@@ -19,7 +19,7 @@ HEAVY = 4
 HEAVY_LEAST = 1024
 HEAVY_NO_MORE = 2
 # Who asks for pages rests for so many times what each took, if that is not next to nothing.
-PAGE_RESTS = 1
+PAGE_RESTS = 4
 PAGE_LEAST_S = 0.002
 # So many bytes are as much work as a frame.
 FRAME_BYTES = 4096
