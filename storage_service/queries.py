@@ -79,7 +79,7 @@ class _Lane:
         most: int,
         reads: Callable[[bytes], bool],
         refused: Callable[[Ticket], Refusal | None],
-        rest: Callable[[bytes, float], float],
+        rest: Callable[[bytes, float, float], float],
         tell: Callable[[Answers], None],
     ) -> None:
         self._rest = rest
@@ -125,8 +125,8 @@ class _Lane:
             return
         taken = [ticket for ticket, _ in bite]
         self._free.append(free)
-        left = taken[len(answers) :]
-        rest_s = max(self._rest(peer, took_s) for peer in {ticket.message.peer for ticket in taken})
+        left, now = taken[len(answers) :], time.monotonic()
+        rest_s = max(self._rest(peer, took_s, now) for peer in {ticket.message.peer for ticket in taken})
         if rest_s:
             asyncio.get_running_loop().call_later(rest_s, self._rested, taken, left)
         else:
@@ -140,7 +140,7 @@ class _Lane:
             self.pump()
 
 
-def _no_rest(peer: bytes, took_s: float) -> float:
+def _no_rest(peer: bytes, took_s: float, now: float) -> float:
     return 0.0
 
 
@@ -168,7 +168,7 @@ class Queries:
     status    what of `get_status` the service knows by itself
     reads     whether a peer takes its replies: what it asks waits until it does
     refused   why a query has no room for its reply, when it has none
-    rest      for how long a peer has no further page after one that took so long
+    rest      for how long a peer has no further page after one that took so long, now
     tell      is called in the loop with the answers
     progress  of running conversions, 0 to 1 by id
     """
@@ -180,7 +180,7 @@ class Queries:
         status: Callable[[], dict[str, Any]],
         reads: Callable[[bytes], bool],
         refused: Callable[[Ticket], Refusal | None],
-        rest: Callable[[bytes, float], float],
+        rest: Callable[[bytes, float, float], float],
         tell: Callable[[Answers], None],
     ) -> None:
         self._quick = _Lane(readers[:1], QUICK_BITE, reads, refused, _no_rest, self._answered)

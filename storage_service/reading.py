@@ -21,7 +21,7 @@ from storage_protocol.limits import Limits
 
 from .desk.desk import Desk, Now
 from .desk.messages import Bite, Opened
-from .desk.pacing import FRAME_BYTES, Pacing, weight
+from .desk.pacing import FRAME_BYTES, weight
 from .failpoints import passing
 
 BITE_FRAMES = 64
@@ -99,14 +99,13 @@ class Reading:
         loop: asyncio.AbstractEventLoop,
         desk: Desk,
         limits: Limits,
-        pacing: Pacing,
         after: Callable[[], None],
         more: Callable[[Set[bytes]], None],
     ) -> None:
         self._loop = loop
         self._desk = desk
         self._limits = limits
-        self._pacing = pacing
+        self._pacing = desk.pacing
         self._after = after
         self._more = more
         self._opened = _Waiting()

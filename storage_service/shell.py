@@ -34,7 +34,6 @@ from .desk.desk import EXPIRED, LOOKED, Desk, Now
 from .desk.keyring import Keyring
 from .desk.messages import Ticket
 from .desk.out import Out
-from .desk.pacing import Pacing
 from .doors.conversion import Scripts, Settings
 from .doors.manifest_processes import ManifestProcesses
 from .failpoints import passing
@@ -101,11 +100,8 @@ class Service:
         self._stopping = asyncio.Event()
         self._quiet = asyncio.Event()
         self._ended = False
-        refused = self._desk.overload.of_replies
-        self._pacing = Pacing()
-        self._queries = Queries(
-            readers, self._mounts, self._status, self._reads, refused, self._rest, self._answered
-        )
+        refused, rest = self._desk.overload.of_replies, self._desk.pacing.rest
+        self._queries = Queries(readers, self._mounts, self._status, self._reads, refused, rest, self._answered)
 
     def _make_desk(self, places: Places, snapshot: Snapshot) -> Desk:
         config, conversion = self._config, self._config.conversion
@@ -151,9 +147,7 @@ class Service:
                 lambda received: self._reading.received(received),
                 self._queries.go_on,
             )
-            self._reading = Reading(
-                loop, self._desk, config.limits, self._pacing, self._after, self._endpoint.go_on
-            )
+            self._reading = Reading(loop, self._desk, config.limits, self._after, self._endpoint.go_on)
         except Exception:
             self._context.destroy(linger=0)
             raise
@@ -251,9 +245,6 @@ class Service:
 
     def _reads(self, peer: bytes) -> bool:
         return not self._endpoint.backlog.waits(peer)
-
-    def _rest(self, peer: bytes, took_s: float) -> float:
-        return self._pacing.rest(peer, took_s, time.monotonic())
 
     def _answered(self, answers: list[tuple[Ticket, bytes | Refusal]]) -> None:
         for ticket, result in answers:

@@ -40,6 +40,7 @@ from .keyring import Keyring, last_to_forget
 from .ledger import Ledger
 from .messages import Bite, Message, Opened, Ticket
 from .overload import Overload
+from .pacing import Pacing
 from .patience import NAMING, Patience
 from .peers import COMMIT, SEALING
 from .space import Space
@@ -89,6 +90,7 @@ class Desk:
         self.telling = Telling()
         ledger.follow = self._follow
         self.overload = Overload(ledger)
+        self.pacing = Pacing()
         self._deciding = Deciding(ledger, self.work, self.overload)
         self._keys_keep_s = keys_keep_s
         self._ages = Ages(keys_keep_s, key_clock)

@@ -44,7 +44,7 @@ class Asking:
             dict,
             lambda peer: True,
             lambda ticket: None,
-            lambda peer, took_s: rest.get(peer, 0.0),
+            lambda peer, took_s, now: rest.get(peer, 0.0),
             self.tell,
         )
 

@@ -63,6 +63,7 @@ class Taken:
 
     def __init__(self, loop: Loop) -> None:
         self.loop = loop
+        self.pacing = Pacing()
         self.takes_s = 0.0
         self.story: list[tuple[str, int]] = []
         self.refused: list[tuple[str, int]] = []
@@ -84,12 +85,13 @@ class Service:
     message is received at a time."""
 
     def __init__(self) -> None:
-        self.loop, self.pacing = Loop(), Pacing()
+        self.loop = Loop()
         self.desk = Taken(self.loop)
+        self.pacing = self.desk.pacing
         loop = cast("asyncio.AbstractEventLoop", self.loop)
         self.asked: list[Set[bytes]] = []
         self.sent: dict[str, list[int]] = {}
-        self.reading = Reading(loop, cast("Desk", self.desk), Limits(), self.pacing, lambda: None, self.more)
+        self.reading = Reading(loop, cast("Desk", self.desk), Limits(), lambda: None, self.more)
         self.wanted = True
 
     def send(self, peer: str, *frames: int) -> Service:
