@@ -115,12 +115,14 @@ class Opened:
 
     def bite(self, most: int, most_bytes: int) -> tuple[Bite, int]:
         """The next commands, at most so many, until they have so many bytes; and how many they have."""
-        sizes = self.message.sizes
-        first = end = self._next
-        last, size = min(first + most, len(sizes)), 0
-        while end < last and size < most_bytes:
-            size += sizes[end]
-            end += 1
+        sizes, first = self.message.sizes, self._next
+        end = min(first + most, len(sizes))
+        size = sum(sizes[first:end])
+        if size > most_bytes:
+            end, size = first, 0
+            while size < most_bytes:
+                size += sizes[end]
+                end += 1
         self._next = end
         if self._refusal is not None:
             return Bite(self.message, first, [Rejected(None, self._refusal)]), size

@@ -271,6 +271,17 @@ def test_large_frames_are_taken_one_at_a_time(service: Service) -> None:
     assert service.story()[0] == ("flood", 1)
 
 
+@pytest.mark.parametrize("frames", [[PING] * 1025, [bytes(1 << 20)] * 9])
+def test_a_message_over_the_limits_is_one_command_that_is_refused(service: Service, frames: list[bytes]) -> None:
+    service.reading.received([[b"a", *frames]])
+    assert service.go_on(1.0).story() == [("a", 1)]
+    flooded(service)
+    service.reading.received([[b"flood", *frames]])
+    while service.reading:
+        service.send("polite", 1).go_on(REST_S)
+    assert service.story().count(("flood", 1)) == 1
+
+
 def test_while_a_large_commit_is_out_what_is_held_back_waits_too(service: Service) -> None:
     flooded(service)
     service.desk.ahead = True
