@@ -21,7 +21,7 @@ from storage_protocol.limits import Limits
 
 from .desk.desk import Desk, Now
 from .desk.messages import Bite, Opened
-from .desk.pacing import FRAME_BYTES, weight
+from .desk.pacing import FRAME_BYTES
 from .failpoints import passing
 
 BITE_FRAMES = 64
@@ -46,7 +46,7 @@ class _Waiting:
         self.frames = 0
         self.bytes = 0
         for opened in messages:
-            self.add(opened)
+            self.add(opened.message.peer, opened)
 
     def __bool__(self) -> bool:
         return bool(self.peers)
@@ -54,8 +54,7 @@ class _Waiting:
     def __iter__(self) -> Iterator[Opened]:
         return chain.from_iterable(self.peers.values())
 
-    def add(self, opened: Opened) -> None:
-        peer = opened.message.peer
+    def add(self, peer: bytes, opened: Opened) -> None:
         theirs = self.peers.get(peer)
         if theirs is None:
             theirs = self.peers[peer] = deque()
@@ -123,16 +122,19 @@ class Reading:
 
     def received(self, messages: list[list[bytes]]) -> None:
         """Messages came, in this order."""
-        now, pacing = self._loop.time(), self._pacing
+        now, heavy, limits = self._loop.time(), self._pacing.heavy, self._limits
+        weights: dict[bytes, int] = {}
+        add = self._opened.add
         for parts in messages:
-            opened, peer = Opened(parts, self._limits), parts[0]
-            pacing.came(peer, weight(opened.left, opened.size), now)
-            if peer not in pacing.heavy:
-                self._opened.add(opened)
+            opened, peer = Opened(parts, limits), parts[0]
+            weights[peer] = weights.get(peer, 0) + opened.left + opened.size // FRAME_BYTES
+            if peer not in heavy:
+                add(peer, opened)
             elif self._is_too_much(peer):
                 self._refused.append(opened)
             else:
-                self._held.add(opened)
+                self._held.add(peer, opened)
+        self._pacing.came(weights, now)
         self._judge(now)
         if self._due is None or (self._opened and now < self._rested_at):
             self._turn()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Set
 
 import zmq
 
-from ..desk.pacing import weight
+from ..desk.pacing import FRAME_BYTES
 from ..failpoints import passing
 from .backlog import LARGE_BYTES, Backlog, Waiting, size_of
 
@@ -228,8 +228,9 @@ class Endpoint:
         received: list[list[bytes]] = []
         frames = size = held_weight = held_messages = 0
         held = self._held
-        # Has ZeroMQ look who has sent something; by itself it does so once in a hundred parts, if there are more.
-        self._socket.getsockopt(zmq.EVENTS)
+        if held:
+            # Has ZeroMQ look who has sent something: by itself it does so once in a hundred parts.
+            self._socket.getsockopt(zmq.EVENTS)
         receive = self._socket.recv
         until = time.monotonic() + SECONDS_A_TURN
         while len(received) < MESSAGES_A_TURN:
@@ -249,7 +250,7 @@ class Endpoint:
             bytes_ = sum(map(len, parts))
             size += bytes_
             if parts[0] in held:
-                held_weight += weight(len(parts) - 1, bytes_)
+                held_weight += len(parts) - 1 + bytes_ // FRAME_BYTES
                 held_messages += 1
                 if held_weight >= HELD_A_TURN and held_messages > 1:
                     break

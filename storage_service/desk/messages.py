@@ -91,9 +91,9 @@ class Ticket(Struct, eq=False):
 
 class Opened:
     """A received message whose commands are decoded in bites. One over the limits has one entry, which is refused,
-    and none of it runs (SPEC 2). `size`: its bytes."""
+    and none of it runs (SPEC 2). `size`: its bytes; `left`: entries that were in no bite yet."""
 
-    __slots__ = ("_frames", "_limits", "_next", "_refusal", "message", "size")
+    __slots__ = ("_frames", "_limits", "_refusal", "left", "message", "size")
 
     def __init__(self, parts: list[bytes], limits: Limits) -> None:
         """The first part is the peer, then comes an optional delimiter, then the commands."""
@@ -101,21 +101,17 @@ class Opened:
         self._frames = parts[2:] if delimiter else parts[1:]
         self._limits = limits
         self.size = sum(map(len, self._frames))
-        self._next = 0
         sizes = list(map(len, self._frames))
         self._refusal = _refused_whole(sizes, limits)
         if self._refusal is not None:
             sizes = [0]
+        self.left = len(sizes)
         self.message = Message.of(parts[0], delimiter, sizes)
-
-    @property
-    def left(self) -> int:
-        """Entries that were in no bite yet."""
-        return len(self.message.sizes) - self._next
 
     def bite(self, most: int, most_bytes: int) -> tuple[Bite, int]:
         """The next commands, at most so many, until they have so many bytes; and how many they have."""
-        sizes, first = self.message.sizes, self._next
+        sizes = self.message.sizes
+        first = len(sizes) - self.left
         end = min(first + most, len(sizes))
         size = sum(sizes[first:end])
         if size > most_bytes:
@@ -123,7 +119,7 @@ class Opened:
             while size < most_bytes:
                 size += sizes[end]
                 end += 1
-        self._next = end
+        self.left = len(sizes) - end
         if self._refusal is not None:
             return Bite(self.message, first, [Rejected(None, self._refusal)]), size
         decode, limits = codec.decode_command, self._limits

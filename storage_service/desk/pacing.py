@@ -7,7 +7,7 @@ own socket, and there is time for the others. One that is alone is never held ba
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 
 # What came counts for so long, at most for twice that; a peer of which nothing came since then is not active.
 WINDOW_S = 0.1
@@ -25,11 +25,6 @@ PAGE_LEAST_S = 0.002
 FRAME_BYTES = 4096
 
 
-def weight(frames: int, size: int) -> int:
-    """How much work they are, in frames."""
-    return frames + size // FRAME_BYTES
-
-
 class Pacing:
     """`heavy`: the peers that are held back now. Each `now` is of a clock that never jumps."""
 
@@ -40,11 +35,13 @@ class Pacing:
         self._ends = 0.0
         self._looked = 0.0
 
-    def came(self, peer: bytes, weight: int, now: float) -> None:
-        """So much came of this peer."""
+    def came(self, weights: Mapping[bytes, int], now: float) -> None:
+        """So much came of each of these peers, in frames."""
         if now >= self._ends:
             self._next_window(now)
-        self._came[peer] = self._came.get(peer, 0) + weight
+        came = self._came
+        for peer, weight in weights.items():
+            came[peer] = came.get(peer, 0) + weight
 
     def rest(self, peer: bytes, took_s: float, now: float) -> float:
         """For how long a peer has no further page, after one that took so long: not at all where it is alone."""

@@ -12,10 +12,7 @@ from storage_service.desk.pacing import (
     PAGE_RESTS,
     WINDOW_S,
     Pacing,
-    weight,
 )
-
-MIB = 1 << 20
 
 
 class Peers:
@@ -30,9 +27,7 @@ class Peers:
         seen: set[bytes] = set()
         for _ in range(steps):
             self.now += 0.01
-            for peer, each in much.items():
-                if each:
-                    self.pacing.came(peer.encode(), each, self.now)
+            self.pacing.came({peer.encode(): each for peer, each in much.items()}, self.now)
             self.pacing.look(self.now)
             seen |= self.pacing.heavy
         return sorted(peer.decode() for peer in seen)
@@ -104,13 +99,6 @@ def test_who_was_silent_is_not_active_however_much_it_sent(peers: Peers) -> None
     peers.send(steps=10, a=400)
     peers.now += 2 * WINDOW_S
     assert peers.send(steps=100, b=400) == []
-
-
-def test_large_frames_weigh_as_much_as_many(peers: Peers) -> None:
-    assert weight(1, 100) == 1
-    assert weight(4, 4 * MIB) > 1_000
-    peers.send(steps=10, garbage=weight(4, 4 * MIB), polite=10)
-    assert peers.heavy == ["garbage"]
 
 
 def test_who_asks_for_pages_rests_only_beside_others(peers: Peers) -> None:

@@ -260,6 +260,13 @@ def test_nobody_is_refused_who_is_not_heavy(service: Service) -> None:
     assert not service.reading
 
 
+def test_a_few_large_frames_weigh_as_much_as_many_small_ones(service: Service) -> None:
+    service.reading.received([[b"polite", PING]])
+    service.go_on(0.01)
+    service.reading.received([[b"garbage", *[bytes(1 << 20)] * 4]])
+    assert service.pacing.heavy == {b"garbage"}
+
+
 def test_large_frames_are_taken_one_at_a_time(service: Service) -> None:
     flooded(service)
     garbage: Any = [b"flood", *[bytes(1 << 20)] * 4]
