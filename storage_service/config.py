@@ -22,7 +22,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from storage_protocol.limits import Limits
-from storage_service.config_rules import ENTRY_EXAMPLES, ENTRY_RULES, RULES, is_local, rooted
+from storage_service.config_rules import ENTRY_EXAMPLES, ENTRY_RULES, RULES, is_local, rooted, rooted_files
 
 FILE = "storage.toml"
 """Looked for in the working directory when no file is named."""
@@ -123,11 +123,50 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     """How many processes list and hash files below each mount point."""
 
 
-class StorageFiles(Struct, frozen=True, forbid_unknown_fields=True):
+class Sources(Struct, frozen=True, forbid_unknown_fields=True):
+    timeout_s: Annotated[float, Meta(gt=0, le=600)] = 5.0
+    """Seconds that all readings of an acquisition's start, or of its end, may take together."""
+
+    settle_s: Annotated[float, Meta(ge=0, le=600)] = 1.0
+    """Seconds from the end of an acquisition until variables outside the service are read."""
+
+    varmod: str = ""
+    """HOST:PORT of the Pyrame variable module that `varmod:NAME` is read from; empty: there is none."""
+
+    varmod_dialect: Annotated[int, Meta(ge=2, le=3)] = 3
+    """How that module is spoken to: 2 or 3, as the Pyrame version."""
+
+    varmod_id: str = "0"
+    """Which variable set of that module."""
+
+    varmod_ns: str = ""
+    """Which namespace of it, in dialect 3."""
+
+
+class ConfigSource(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Where the configuration of an acquisition is taken from when it starts, and again when it has ended: one of
+    the first three. `name`: the file that it is saved in beside the data."""
+
+    file: Path | None = None
+    """A file, read anew each time."""
+
+    cmod: str | None = None
+    """HOST:PORT of a Pyrame configuration module."""
+
+    program: tuple[str, ...] | None = None
+    """A program with its arguments; what it prints is the configuration."""
+
+    name: str = "config.xml"
+
+
+class StorageFiles(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A table `[storages.<pattern>]`: what is kept beside the data of the storages whose id it fits."""
 
     manifest: Literal["blake3", "sizes", "off"] = "blake3"
     """What the manifest of a sealed acquisition has of each file: its BLAKE3, its size and time alone; or none."""
+
+    config: ConfigSource | None = None
+    """The source of its configurations, for as long as none is handed in; without it there is none."""
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
@@ -159,6 +198,9 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
 
     manifest: Manifest = Manifest()
     """How manifests are written."""
+
+    sources: Sources = Sources()
+    """How variables and configurations are read."""
 
     storages: dict[str, StorageFiles] = {}
     """What is kept beside the data, by a pattern of storage ids with *, ? and [...]; see `files_of`."""
@@ -297,6 +339,8 @@ def _entries(key: str, given: _Given, base: Path) -> dict[str, Any]:
     for name, value in table.items():
         if wrong := ENTRY_RULES[key](name, value):
             raise _wrong(f"{key}.{_quoted(name)}", given._replace(value=value), wrong)
+    if key == "storages":
+        return {pattern: rooted_files(files, base) for pattern, files in table.items()}
     return {name: str(base / value) for name, value in table.items()} if key == "mounts" else table
 
 

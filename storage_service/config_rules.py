@@ -60,6 +60,14 @@ def journal_keep_days(days: int) -> str | None:
     return "this version keeps events for ever, so it must be 0" if days else None
 
 
+def module(address: str) -> str | None:
+    """The address of a Pyrame module, or empty."""
+    host, colon, port = address.rpartition(":")
+    if not address or (colon and host and host.isprintable() and port.isdecimal() and 1 <= int(port) <= 65_535):
+        return None
+    return "it must be HOST:PORT"
+
+
 RULES: dict[str, Callable[[Any], str | None]] = {
     "state_dir": folder,
     "database": database,
@@ -67,6 +75,7 @@ RULES: dict[str, Callable[[Any], str | None]] = {
     "endpoints.events": endpoint,
     "conversion.scripts_dir": folder,
     "journal.keep_days": journal_keep_days,
+    "sources.varmod": module,
 }
 """By key; the value has its type and is in its range."""
 
@@ -93,8 +102,39 @@ def free_bytes(name: str, value: object) -> str | None:
     return None if type(value) is int and 0 <= value <= names.INT64_MAX else "it must be an int of at least 0"
 
 
+_KINDS = ("file", "cmod", "program")
+
+
+def config_source(value: object) -> str | None:
+    """Where configurations are taken from: a table with one of `file`, `cmod` and `program`, and maybe `name`."""
+    if not isinstance(value, dict) or sum(kind in value for kind in _KINDS) != 1:
+        return 'must be a table with one of file, cmod and program, like { file = "setup.xml" }'
+    if strange := next((key for key in value if key not in (*_KINDS, "name")), None):
+        return f"has no key {strange!r}; there are: {', '.join(_KINDS)}, name"
+    name = value.get("name", "config.xml")
+    if not isinstance(name, str) or names.folder(name):
+        return f"has the name {name!r:.80}, which must be that of a file without a folder"
+    kind = next(kind for kind in _KINDS if kind in value)
+    given = value[kind]
+    if kind == "program":
+        texts = isinstance(given, list) and given and all(isinstance(each, str) and each for each in given)
+        return None if texts else 'has a program that is no list of texts, like ["/opt/daq/dump", "--all"]'
+    if kind == "cmod":
+        return (
+            None if isinstance(given, str) and given and not module(given) else "has a cmod that is no HOST:PORT"
+        )
+    return None if isinstance(given, str) and not folder(given) else "has a file that is no path"
+
+
+def _one_of(*allowed: str) -> Callable[[object], str | None]:
+    return lambda given: None if given in allowed else f"must be one of {', '.join(allowed)}, and is {given!r:.80}"
+
+
 # The keys of a table [storages.<pattern>], and what each may be.
-STORAGE_FILES: dict[str, tuple[str, ...]] = {"manifest": ("blake3", "sizes", "off")}
+STORAGE_FILES: dict[str, Callable[[object], str | None]] = {
+    "manifest": _one_of("blake3", "sizes", "off"),
+    "config": config_source,
+}
 
 
 def storage_files(pattern: str, value: object) -> str | None:
@@ -103,11 +143,11 @@ def storage_files(pattern: str, value: object) -> str | None:
     if not isinstance(value, dict):
         return 'it must be a table like { manifest = "sizes" }'
     for key, given in value.items():
-        allowed = STORAGE_FILES.get(key)
-        if allowed is None:
+        rule = STORAGE_FILES.get(key)
+        if rule is None:
             return f"{key!r} is not a known key of it; there are: {', '.join(STORAGE_FILES)}"
-        if given not in allowed:
-            return f"its {key} must be one of {', '.join(allowed)}, and is {given!r:.80}"
+        if wrong := rule(given):
+            return f"its {key} {wrong}"
     return None
 
 
@@ -136,6 +176,14 @@ def rooted(address: str, base: Path) -> str:
     if path == address or not path or path.startswith("@"):
         return address
     return f"ipc://{base / path}"
+
+
+def rooted_files(files: dict[str, Any], base: Path) -> dict[str, Any]:
+    """A table [storages.<pattern>] with the path of a configuration's file made absolute."""
+    source = files.get("config")
+    if not source or "file" not in source:
+        return files
+    return {**files, "config": {**source, "file": str(base / source["file"])}}
 
 
 def is_local(address: str) -> bool:

@@ -22,13 +22,14 @@ from msgspec.structs import replace
 
 from storage_protocol.records import TrashEntry
 
-from .doors.folders import FolderMount, runnable_script
+from .doors.folders import FolderMount
 from .doors.log_writer import LogWriter
+from .doors.runnable import runnable_script
 from .doors.trash import Measured, Place, Trash
 from .doors.trash_sweep import Sweep
 from .failpoints import passing
 from .rules.space import Look
-from .rules.work import ACQ_MARKER, Failed, Fault, MakeFolder, Order, ReachMount, Result, RunScript, WriteMarker
+from .rules.work import ACQ_MARKER, Failed, Fault, MakeFolder, Order, ReachMount, Result, RunScript, SyncData
 
 THREADS = 4
 SEAL_THREADS = 2
@@ -139,7 +140,7 @@ class Mounts:
             tell(_not_configured(order))
         elif mount.late:
             tell(_does_not_answer(mount.mp))
-        elif isinstance(order, WriteMarker) and order.sync_data:
+        elif isinstance(order, SyncData):
             loop = asyncio.get_running_loop()
             mount.seals.submit(lambda: loop.call_soon_threadsafe(tell, _done(mount.door, order)))
         elif isinstance(order, MakeFolder) and order.script is not None:

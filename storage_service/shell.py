@@ -46,6 +46,7 @@ from .rules import render
 from .rules.conversions import Policy
 from .rules.state import Conversion, Places
 from .rules.work import Ended, Fault, RunScript
+from .sources import Sources
 from .store.interface import Committed, NotWrittenError, Snapshot, UnknownOutcomeError
 from .store.lock import StateLock
 from .store.lookups import SqliteLookups
@@ -118,6 +119,7 @@ class Service:
             fresh=lambda: str(uuid4()),
             defect=lambda incident, error: _log.error("defect", incident=incident, exc_info=error),
             manifest_kind=lambda storage_id: config.files_of(storage_id).manifest,
+            fetches=lambda storage_id: config.files_of(storage_id).config is not None,
         )
 
     # A life
@@ -136,6 +138,7 @@ class Service:
         settings = Settings(given.timeout_s, given.grace_s, given.log_bytes, locks, given.env, given.pid_namespace)
         self._scripts = Scripts(loop, settings, self._on_progress, self._on_ended)
         self._manifests = ManifestProcesses(loop, config.mounts, config.manifest.processes, self._outcome)
+        self._sources = Sources(config, self._stored, self._mounts, self._outcome)
         try:
             tails, last_seq = self._journal.tails(), self._journal.last_seq
             self._publisher = Publisher(self._context, config.endpoints.events, tails, last_seq)
@@ -197,6 +200,7 @@ class Service:
         self._desk.start_no_more()
         patience = self._loop.time() + PATIENCE_S
         self._manifests.close()
+        await self._sources.close()
         await self._scripts.close()
         passing("shell.scripts_ended")
         try:
@@ -318,6 +322,8 @@ class Service:
         for work_id, order in out.orders:
             passing("shell.order_handed")
             self._mounts.carry_out(order, partial(self._outcome, work_id))
+        for work_id, asked in out.readings:
+            self._sources.take(work_id, asked)
         for script in out.scripts:
             passing("shell.script_handed")
             self._mounts.open_script(script, partial(self._start_script, script))
@@ -326,6 +332,10 @@ class Service:
             self._scripts.cancel(conversion_id)
         passing("shell.manifests_handed")
         self._manifests.carry_out(out.manifests, out.manifest_cancels)
+
+    async def _stored(self, work: Callable[[SqliteLookups], Any]) -> Any:
+        """What the database has, read in the look-ups' thread."""
+        return await self._loop.run_in_executor(self._lookup_thread, work, self._lookups)
 
     def _hand(self, pool: ThreadPoolExecutor, work: Callable[[], Any], tell: Callable[[Any], None]) -> None:
         """Do `work` in a thread; `tell` hears in the loop what came of it, an exception too."""

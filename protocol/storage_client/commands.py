@@ -16,6 +16,7 @@ from storage_protocol.records import Acquisition, AcquisitionNode, Conversion, M
 
 from .annotations import Annotations
 from .calls import S, read
+from .configuration import Configuration
 from .replies import (
     AcquisitionPage,
     ConversionPage,
@@ -43,7 +44,7 @@ def _node_page(result: Any, cmd: str) -> NodePage:
     return NodePage(tuple(_node(each, cmd) for each in page.get("nodes", ())), page.get("cursor"))
 
 
-class Commands(Annotations[S], Variables[S]):
+class Commands(Annotations[S], Configuration[S], Variables[S]):
     """All commands as methods."""
 
     # 4.1 Life cycle of a storage

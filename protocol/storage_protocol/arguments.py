@@ -27,6 +27,11 @@ def _names(raw: object) -> object:
     return [part.strip() for part in raw.split(",") if part.strip()] if isinstance(raw, str) else raw
 
 
+def _document(raw: object) -> object:
+    """A text is kept as its UTF-8."""
+    return raw.encode() if isinstance(raw, str) else raw
+
+
 def _time(raw: object) -> object:
     if not isinstance(raw, str):
         return raw
@@ -54,6 +59,9 @@ Summary = Annotated[
 ]
 AnyValue = Annotated[str | int | float | bool | None, Meta(description="value", extra={"values": True})]
 Delta = Annotated[int | float, Meta(description="int or float", extra={"values": True})]
+Document = Annotated[
+    bytes | None, Meta(description="str or bin of at most 983040 bytes, or nil", extra={"read": _document})
+]
 Short = Annotated[str, Meta(description="str of at most 128 characters", max_length=128)]
 Where = Annotated[
     dict[str, Any], Meta(description="map of param to a value or a map of comparisons", extra={"where": True})

@@ -9,6 +9,7 @@ from msgspec import field
 from . import arguments as a
 from .annotations import AnnotateNode as AnnotateNode
 from .annotations import ListAnnotations as ListAnnotations
+from .configuration import SetConfig as SetConfig
 from .specs import Command as Command
 from .specs import CommandSpec, spec_of
 from .variables import AddVar as AddVar
@@ -371,7 +372,7 @@ COMMANDS: dict[str, CommandSpec] = {
         *(HeartbeatProducer, GetStorage, ListStorages),
         *(NewRun, SetParamRun, NewAcq, SetParamAcq, MarkAsFinished, CloseAcq, AbortAcq),
         *(GetRun, GetAcq, ListAcqs),
-        *(SetVar, AddVar, GetVar, ListVars),
+        *(SetConfig, SetVar, AddVar, GetVar, ListVars),
         *(NewGroup, GetNode, ListNodes, FindNodes, AnnotateNode, ListAnnotations),
         *(ListConversions, GetConversion, RetryConversion, CancelConversion),
         *(Ping, Describe, GetStatus, ReplayEvents),

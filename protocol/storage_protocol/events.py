@@ -16,6 +16,7 @@ EVENTS: dict[str, str] = {
     "storage.producer_unregistered": "`producer`",
     "storage.producer_lost": "`producer`, of which nothing was heard for `producer_timeout_s`",
     "storage.producer_back": "`producer`, which was lost and is heard of again",
+    "storage.config_set": "`name`, `blake3` (nil: taken back), `bytes`",
     "storage.warning": "`what`, `message`",
     "group.created": "the node",
     "run.created": "the run",
@@ -31,7 +32,10 @@ EVENTS: dict[str, str] = {
     ),
     "acquisition.finished": "the acquisition, verdict included",
     "acquisition.aborted": "the acquisition",
-    "acquisition.sealed": "`acq_id`, `uid`, `segment`",
+    "acquisition.measured": (
+        "`acq_id`, `uid`, `segment`, `when` (`start` or `end`), `statistics`, `configurations` (those saved now)"
+    ),
+    "acquisition.sealed": "`acq_id`, `uid`, `segment`, `disk` (`files`, `bytes`, `allocated`)",
     "acquisition.manifest_written": (
         "`acq_id`, `uid`, `segment`, `name` (of the file), `files`, `bytes`, `manifest_blake3`"
     ),

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from blake3 import blake3
 from msgspec import Struct
 
 from storage_protocol import names
 from storage_protocol.errors import Refusal
 from storage_protocol.events import topic
 from storage_protocol.names import Value
+from storage_protocol.records import Statistic
 
-from ..rules import facts, manifests, notes, render
+from ..rules import facts, manifests, notes, readings, render
 from ..rules.decision import Intent
 from ..rules.evolve import evolve
 from ..rules.facts import Event
@@ -93,6 +95,8 @@ class Batch:
              acquisitions when they are finished; run_params: single parameters of runs that were set
     derived  (node id, name) to what is told of a node and searchable, beside its parameters
     annotations  (seq, node id, name, value, author, time)
+    documents content by its BLAKE3, to be kept as long as a record names it
+    forgets_documents  whether one may be named no more; documents_kept: those that still are, for that case
     registers variables, each with its newest value: rows of the transaction without an event
     keys     (key, fingerprint, result)
     intents  open ones by id; None: carried out
@@ -109,6 +113,9 @@ class Batch:
         self.run_params: set[tuple[str, str]] = set()
         self.derived: dict[tuple[str, str], Value] = {}
         self.annotations: list[tuple[int, str, str, Value, str, str]] = []
+        self.documents: dict[str, bytes] = {}
+        self.forgets_documents = False
+        self.documents_kept: set[str] = set()
         self.registers: dict[Key, Variable] = {}
         self.keys: list[tuple[str, bytes, bytes]] = []
         self.intents: dict[str, StoredIntent | None] = {}
@@ -130,6 +137,11 @@ class Batch:
         return bool(
             self.rows or self.keys or self.registers or self.intents or self.expire_keys_before is not None
         )
+
+    def keep(self, document: bytes) -> None:
+        """An event of this batch names this document."""
+        self.documents[blake3(document).hexdigest()] = document
+        self.bytes += len(document)
 
     def register(self, variable: Variable) -> None:
         """The variable has this value: in memory, and in the transaction."""
@@ -169,6 +181,11 @@ class Batch:
                 self.run_params.add((fact.run_id, fact.param))
             case facts.AcqFinished() | facts.AcqAborted():
                 self.searched[fact.acq_id] = True
+            case facts.AcqMeasured():
+                self._find_statistics(fact.acq_id, fact.statistics)
+                self.forgets_documents |= bool(fact.configurations)
+            case facts.ConfigSet() | facts.StorageDeinitialized():
+                self.forgets_documents = True
             case facts.ManifestWritten():
                 name, digest = manifests.findable(fact.link)
                 self.derived[fact.link.acq_id, name] = digest
@@ -181,10 +198,15 @@ class Batch:
             case facts.AcqRestored():
                 self.searched[fact.acq.node_id] = True
                 self.params.update({(fact.acq.node_id, name): value for name, value in fact.acq.params.items()})
+                self._find_statistics(fact.acq.node_id, fact.acq.statistics)
             case facts.AcqRemoved():
                 self._wipe(fact.acq_id)
             case facts.RunRemoved():
                 self._wipe(fact.run_id)
+
+    def _find_statistics(self, acq_id: str, statistics: dict[str, Statistic]) -> None:
+        found = readings.findable(statistics)
+        self.derived.update({(acq_id, name): value for name, value in found.items()})
 
     def _note_annotation(self, fact: facts.NodeAnnotated, time: str) -> None:
         self.derived[fact.node_id, notes.findable(fact)] = fact.value

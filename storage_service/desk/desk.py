@@ -29,6 +29,7 @@ from storage_protocol.times import to_wire
 from ..rules.conversions import Policy
 from ..rules.decision import EmptyIntent, Moment
 from ..rules.facts import AcqParamSet, Event
+from ..rules.readings import documents
 from ..rules.scope import scope_of_intent
 from ..rules.state import Key, Places
 from ..rules.trash_work import GiveUp
@@ -77,8 +78,9 @@ class Desk:
         fresh: Callable[[], str],
         defect: Callable[[str, Exception], None],
         manifest_kind: Callable[[str], str],
+        fetches: Callable[[str], bool] = lambda storage_id: False,
     ) -> None:
-        ledger = Ledger(places, limits, keyring, journal, describe, fresh, defect, manifest_kind)
+        ledger = Ledger(places, limits, keyring, journal, describe, fresh, defect, manifest_kind, fetches)
         self._ledger = ledger
         self.state = ledger.state
         self.keyring = keyring
@@ -193,6 +195,8 @@ class Desk:
         batch = self._ledger.transactions.cut()
         if batch is not None and batch.expire_keys_before is not None:
             self.keyring.expiring(batch.forget_up_to_ms)
+        if batch is not None and batch.forgets_documents:
+            batch.documents_kept = documents(self.state)
         return batch
 
     def committed(self, batch: Batch, now: Now, forgotten_ms: int = 0) -> None:

@@ -33,6 +33,7 @@ class Ledger:
     defect  hears of an exception that nobody expected: its incident's id, and the exception
     follow  hears of every event that became true in memory
     manifest_kind  by storage id: `blake3`, `sizes` or `off`
+    fetches        by storage id: whether the service has a source of its own for its configurations
     """
 
     def __init__(
@@ -45,9 +46,10 @@ class Ledger:
         fresh: Callable[[], str],
         defect: Callable[[str, Exception], None],
         manifest_kind: Callable[[str], str],
+        fetches: Callable[[str], bool],
     ) -> None:
         self.manifest_kind = manifest_kind
-        self.state = State(places)
+        self.state = State(places, fetches)
         self.limits = limits
         self.keyring = keyring
         self.fresh = fresh

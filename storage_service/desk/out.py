@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from storage_protocol.commands import Command
 
+from ..rules.readings import TakeReadings
 from ..rules.state import Key, Variable
 from ..rules.work import Order, RunScript, WriteManifest
 from .batch import JournalRow
@@ -18,6 +19,7 @@ class Out:
     look_ups  records to be looked up in the store
     queries   queries to be answered from what is durable
     orders    (work id, order) for the doors to mount points
+    readings  (work id, order) for the sources of variables and configurations
     scripts   conversions to be started
     cancels   conversions to be ended
     manifests         manifests to be written
@@ -31,6 +33,7 @@ class Out:
         self.look_ups: list[Key] = []
         self.queries: list[tuple[Ticket, Command]] = []
         self.orders: list[tuple[str, Order]] = []
+        self.readings: list[tuple[str, TakeReadings]] = []
         self.scripts: list[RunScript] = []
         self.cancels: list[str] = []
         self.manifests: list[WriteManifest] = []
@@ -52,6 +55,7 @@ class Out:
             or self.look_ups
             or self.queries
             or self.orders
+            or self.readings
             or self.scripts
             or self.cancels
             or self.manifests

@@ -39,6 +39,7 @@ from .manifests import Manifests
 from .markers import Markers
 from .messages import Ticket
 from .peers import SEALING
+from .readings import Readings
 from .seals import Seals
 from .timers import Retries
 
@@ -67,6 +68,7 @@ class Work:
         self._markers = Markers(ledger, self._close)
         self._cancels: dict[str, tuple[str, str]] = {}
         self.seals = Seals(ledger)
+        self.readings = Readings(ledger)
         self._parked: list[tuple[str, Any]] = []
         self._closed: dict[str, OpenIntent] = {}
         self._retries = Retries()
@@ -146,6 +148,7 @@ class Work:
                 self._closed[intent_id].durable = True
         for record in batch.records.values():
             if isinstance(record, Acq):
+                self.readings.give(record, moment)
                 self.seals.give(record)
             elif isinstance(record, Conversion):
                 self.attempts.durable(record)
@@ -209,6 +212,7 @@ class Work:
         self.manifests.resume()
         for record in list(self._ledger.state.records.values()):
             if isinstance(record, Acq):
+                self.readings.give(record, moment)
                 self.seals.give(record)
         for intent_id in list(self._intents):
             self._give(intent_id, moment)
@@ -243,6 +247,8 @@ class Work:
         if kind == "seal":
             self.seals.outcome(id, result, moment)
             self._ledger.peers.came(SEALING)
+        elif kind == "readings":
+            self.readings.outcome(id, result, moment)
         elif kind == "manifest":
             self.manifests.outcome(id, result, moment)
         elif id in self._intents:
@@ -369,6 +375,7 @@ class Work:
         """What is under way, for `get_status`."""
         return {
             "intents": len(self._intents),
+            "readings": self.readings.count,
             "seals": self.seals.count,
             "manifests": self.manifests.count,
             "conversions_queued": len(self.attempts.queue.queued),

@@ -9,8 +9,6 @@
 from __future__ import annotations
 
 import errno
-import os
-import stat
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,25 +17,33 @@ from pathlib import Path
 
 from storage_service.doors.directory import Directory, NotPlainFileError
 from storage_service.doors.losses import Losses
-from storage_service.doors.markers import Marker, markers_in
+from storage_service.doors.markers import LIMIT_BYTES, Marker, markers_in
+from storage_service.doors.runnable import runnable_script
 from storage_service.doors.trash import Trash
 from storage_service.failpoints import passing
 from storage_service.rules.trash_work import GiveUp, LookIntoTrash, RestoreFolder
 from storage_service.rules.work import (
+    ACQ_LOG,
     ACQ_MARKER,
     TRASH,
     Done,
     Failed,
     Fault,
+    KeepFile,
+    Kept,
     MakeFolder,
     Order,
     ReachMount,
     Result,
+    SyncData,
+    Synced,
     Taken,
     WriteMarker,
 )
 
 Segments = tuple[str, ...]
+OwnFolder = SyncData | WriteMarker | KeepFile
+"""Orders for the folder that has their uid's marker."""
 
 
 class FolderMount:
@@ -70,8 +76,12 @@ class FolderMount:
                         return self._reach()
                     case MakeFolder():
                         return self._make(order)
+                    case SyncData():
+                        return self._sync(order)
                     case WriteMarker():
                         return self._write(order)
+                    case KeepFile():
+                        return self._keep(order)
                     case LookIntoTrash():
                         return self.trash.look(order)
                     case RestoreFolder():
@@ -260,23 +270,57 @@ class FolderMount:
         passing("folders.place_left")
         self.trash.changed.set()
 
+    def _sync(self, order: SyncData) -> Synced:
+        with ExitStack() as opened:
+            passing("folders.seal")
+            folder = self._own_folder(opened, order)
+            said = self._losses.sync(order.uid, folder)  # for long: without the lock
+            if said is not None:
+                lost = "something that was written since the acquisition was opened is lost"
+                raise self._unavailable(f"{said}: {lost}, its files must be looked at")
+            passing("folders.data_synced")
+            return Synced(folder.disk_use())
+
     def _write(self, order: WriteMarker) -> Done:
-        if order.sync_data:
-            with ExitStack() as opened:
-                passing("folders.seal")
-                folder = self._own_folder(opened, order)
-                said = self._losses.sync(order.uid, folder)  # for long: without the lock
-                if said is not None:
-                    lost = "something that was written since the acquisition was opened is lost"
-                    raise self._unavailable(f"{said}: {lost}, its files must be looked at")
-                passing("folders.data_synced")
         with ExitStack() as opened, self._lock:
             passing("folders.mark")
-            self._own_folder(opened, order).replace(order.marker_name, order.marker)
+            folder = self._own_folder(opened, order)
+            if order.log:
+                self._log(folder, order)
+            folder.replace(order.marker_name, order.marker)
         passing("folders.marked")
         return Done()
 
-    def _own_folder(self, opened: ExitStack, order: WriteMarker) -> Directory:
+    def _log(self, folder: Directory, order: WriteMarker) -> None:
+        """The log with one block more: in one step, so that a block is there whole or not at all."""
+        try:
+            before = folder.read(ACQ_LOG, LIMIT_BYTES) or b""
+        except NotPlainFileError as error:
+            raise self._in_the_way(folder, (*order.path, ACQ_LOG), "plain file") from error
+        head = order.head.encode()
+        if head not in before.splitlines():
+            passing("folders.log")
+            apart = b"" if not before or before.endswith(b"\n\n") else b"\n\n"
+            folder.replace(ACQ_LOG, before + apart + order.log.encode())
+            passing("folders.logged")
+
+    def _keep(self, order: KeepFile) -> Kept:
+        _check_segments((order.name,))
+        stem, dot, end = order.name.rpartition(".") if "." in order.name else (order.name, "", "")
+        with ExitStack() as opened, self._lock:
+            folder = self._own_folder(opened, order)
+            for again in count(1):
+                name = order.name if again == 1 else f"{stem}-{again}{dot}{end}"
+                if folder.kind(name) is None:
+                    passing("folders.keep")
+                    folder.replace(name, order.content)
+                    passing("folders.kept")
+                elif not _is(folder, name, order.content):
+                    continue
+                return Kept(name)
+        raise AssertionError  # count() has no end
+
+    def _own_folder(self, opened: ExitStack, order: OwnFolder) -> Directory:
         folder = self._walk(opened, order.path)[-1]
         self._refuse_others(folder, order)
         return folder
@@ -311,11 +355,11 @@ class FolderMount:
         except NotADirectoryError as error:
             raise self._in_the_way(parent, path, "folder") from error
 
-    def _refuse_others(self, folder: Directory, order: MakeFolder | WriteMarker | RestoreFolder) -> None:
+    def _refuse_others(self, folder: Directory, order: MakeFolder | RestoreFolder | OwnFolder) -> None:
         """A folder to make may have the marker of the same id, a marker to replace is of the same uid too."""
         for marker in markers_in(folder):
             same = (marker.name, marker.id) == (order.marker_name, order.id)
-            if not same or (isinstance(order, WriteMarker) and marker.uid != order.uid):
+            if not same or (isinstance(order, OwnFolder) and marker.uid != order.uid):
                 raise self._belongs_to(marker, order.path)
 
     def _belongs_to(self, marker: Marker, path: Segments) -> Fault:
@@ -348,36 +392,12 @@ class FolderMount:
             raise self._unavailable(said if error.filename is None else f"{said}: {error.filename}") from error
 
 
-def runnable_script(scripts_dir: Path, name: str) -> Path:
-    """The absolute path, without links, of the script that a client names by its path below the scripts folder.
-
-    Raises `Fault`: `invalid_name` (field `convert_script`) when it leads out of that folder (rule `inside`), is no
-    plain file (`file`) or may not be executed (`executable`); `not_found` when it is not there; `unavailable` when
-    the folder cannot be read. A link that stays inside the folder is followed.
-    """
+def _is(folder: Directory, name: str, content: bytes) -> bool:
+    """Whether this name is that of a plain file with this content."""
     try:
-        folder = scripts_dir.resolve()
-        # realpath and not resolve(): a circle of links is nothing that is there, and no error of ours.
-        script = Path(os.path.realpath(folder / name))
-        if not name or ".." in Path(name).parts or Path(name).is_absolute() or not script.is_relative_to(folder):
-            raise _script_fault("inside", f"The script {name!r} is not below the scripts folder.")
-        if not stat.S_ISREG(script.stat().st_mode):
-            raise _script_fault("file", f"The script {name} is not a plain file.")
-        if not os.access(script, os.X_OK):
-            raise _script_fault("executable", f"The script {name} may not be executed: chmod +x is missing.")
-    except ValueError as error:  # a NUL, or half a surrogate pair
-        raise _script_fault("inside", f"{name!r} cannot be the path of a script.") from error
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
-            message = f"There is no script {name} in the scripts folder."
-            raise Fault("not_found", message, what="script", id=name) from error
-        reason = error.strerror or type(error).__name__
-        raise Fault("unavailable", f"The script {name} cannot be read: {reason}.", reason=reason) from error
-    return script
-
-
-def _script_fault(rule: str, message: str) -> Fault:
-    return Fault("invalid_name", message, field="convert_script", rule=rule)
+        return folder.read(name, len(content)) == content
+    except NotPlainFileError:  # or it is longer
+        return False
 
 
 def _check_segments(path: Segments) -> None:

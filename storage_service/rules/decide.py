@@ -13,7 +13,7 @@ from storage_protocol import commands, names
 from storage_protocol.commands import Command
 from storage_protocol.limits import Limits
 
-from . import acquisitions, conversions, notes, runs, storages, trash, variables
+from . import acquisitions, configuration, conversions, notes, runs, storages, trash, variables
 from .decision import (
     AcqIntent,
     ConfigIntent,
@@ -28,7 +28,7 @@ from .decision import (
 from .ownership import run_id_of
 from .state import Acq, Conversion, Key, Run, State, counter_id, variable_key
 from .trash_work import Seen
-from .work import Result
+from .work import Kept, Result, Synced
 
 _DECIDE: dict[type[Command], Callable[[State, Any, Moment, Limits], Decision]] = {
     commands.InitStorage: lambda s, c, n, _: storages.init_storage(s, c, n),
@@ -48,6 +48,7 @@ _DECIDE: dict[type[Command], Callable[[State, Any, Moment, Limits], Decision]] =
     commands.RetryConversion: lambda s, c, n, _: conversions.retry_conversion(s, c, n),
     commands.CancelConversion: lambda s, c, n, _: conversions.cancel_conversion(s, c, n),
     commands.AnnotateNode: lambda s, c, n, _: notes.annotate_node(s, c, n),
+    commands.SetConfig: lambda s, c, n, _: configuration.set_config(s, c),
     commands.SetVar: lambda s, c, n, _: variables.set_var(s, c),
     commands.AddVar: lambda s, c, n, _: variables.add_var(s, c),
     commands.RestoreTrash: lambda s, c, n, _: trash.restore_trash(s, c),
@@ -64,8 +65,8 @@ def settle(state: State, intent: Intent, result: Result, now: Moment, limits: Li
     """The second decision of a command, with what the outside world said."""
     if isinstance(intent, LookIntent):
         return trash.settle_look(state, intent, result, now)
-    if isinstance(result, Seen):
-        raise TypeError(f"{type(intent).__name__} does not look into the trash")
+    if isinstance(result, Seen | Synced | Kept):
+        raise TypeError(f"{type(intent).__name__} has no use for {type(result).__name__}")
     match intent:
         case ConfigIntent():
             return storages.settle_config(state, intent, result, now)

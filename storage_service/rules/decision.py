@@ -47,11 +47,13 @@ class Accepted(Struct, frozen=True):
     """The command takes effect at once: these events, in this order. None: nothing changes.
 
     registers  what is kept without an event: only the newest value counts
+    document   the content that an event names by its BLAKE3
     """
 
     events: tuple[Event, ...]
     answer: Answer
     registers: tuple[Variable, ...] = ()
+    document: bytes | None = None
 
 
 class Intended(Struct, frozen=True):

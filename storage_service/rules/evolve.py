@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from storage_protocol.names import value_bytes
 from storage_protocol.records import CountedMark, Warn
 
-from . import facts, manifests
+from . import facts, manifests, readings
 from .facts import Event
 from .state import MAX_WARNINGS, Acq, Conversion, Counter, Key, Record, Run, State, Storage
 
@@ -102,6 +102,11 @@ def _warned(warnings: tuple[Warn, ...], what: str, message: str, time: str) -> t
     return (*warnings, Warn(what, message, time))[-MAX_WARNINGS:]
 
 
+def _config_set(state: State, event: Event, fact: facts.ConfigSet, time: str) -> list[Put]:
+    storage = replace(_storage(state, event), config=fact.document)
+    return [(("storage", storage.storage_id), storage)]
+
+
 def _storage_warned(state: State, event: Event, fact: facts.StorageWarned, time: str) -> list[Put]:
     storage = _storage(state, event)
     warnings = _warned(storage.warnings, fact.what, fact.message, time)
@@ -170,8 +175,10 @@ def _producer_finished(state: State, event: Event, fact: facts.ProducerFinished,
 
 
 def _closed(state: State, acq: Acq) -> list[Put]:
-    puts: list[Put] = [(("node", acq.node_id), acq)]
     storage = state.storage(acq.storage_id)
+    if acq.reads and storage is not None:
+        acq = replace(acq, config_end=storage.config)
+    puts: list[Put] = [(("node", acq.node_id), acq)]
     if storage is not None and acq.node_id in storage.open_acqs:
         still = tuple(each for each in storage.open_acqs if each != acq.node_id)
         puts.append((("storage", storage.storage_id), replace(storage, open_acqs=still)))
@@ -189,11 +196,16 @@ def _acq_aborted(state: State, event: Event, fact: facts.AcqAborted, time: str) 
     return _closed(state, replace(acq, state="aborted", finished_at=time, reason=fact.reason))
 
 
+def _acq_measured(state: State, event: Event, fact: facts.AcqMeasured, time: str) -> list[Put]:
+    acq = readings.after(_acq(state, fact.acq_id), fact)
+    return [(("node", acq.node_id), acq)]
+
+
 def _acq_sealed(state: State, event: Event, fact: facts.AcqSealed, time: str) -> list[Put]:
     acq = _acq(state, fact.acq_id)
     # Sealed a second time, its manifests stay of the kind that they were.
     kind = fact.manifest if acq.manifest == manifests.OFF else acq.manifest
-    acq = replace(acq, sealed=True, manifest=kind)
+    acq = replace(acq, sealed=True, manifest=kind, disk=fact.disk)
     return [(("node", acq.node_id), acq), *manifests.after_seal(state, acq)]
 
 
@@ -245,6 +257,7 @@ _EVOLVE: dict[type, Callable[[State, Event, Any, str], list[Put]]] = {
     facts.ProducerUnregistered: _producer_unregistered,
     facts.ProducerLost: _producer_lost,
     facts.ProducerBack: _producer_back,
+    facts.ConfigSet: _config_set,
     facts.StorageWarned: _storage_warned,
     facts.GroupCreated: _group_created,
     facts.RunCreated: _run_created,
@@ -257,6 +270,7 @@ _EVOLVE: dict[type, Callable[[State, Event, Any, str], list[Put]]] = {
     facts.ProducerFinished: _producer_finished,
     facts.AcqFinished: _acq_finished,
     facts.AcqAborted: _acq_aborted,
+    facts.AcqMeasured: _acq_measured,
     facts.AcqSealed: _acq_sealed,
     facts.ManifestWritten: _manifest_written,
     facts.AcqRemoved: _acq_removed,

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from storage_protocol.commands import InitStorage
 from storage_protocol.names import Value
-from storage_protocol.records import TrashEntry
+from storage_protocol.records import Configuration, DiskUse, Document, Statistic, TrashEntry
 
 from . import state
 
@@ -60,6 +60,14 @@ class ProducerLost(Fact, frozen=True, tag="storage.producer_lost"):
 class ProducerBack(Fact, frozen=True, tag="storage.producer_back"):
     TYPE: ClassVar = "storage.producer_back"
     producer: str
+
+
+class ConfigSet(Fact, frozen=True, tag="storage.config_set"):
+    """`document` is none where the configuration was taken back; `name` is that of the command."""
+
+    TYPE: ClassVar = "storage.config_set"
+    name: str
+    document: Document | None
 
 
 class StorageWarned(Fact, frozen=True, tag="storage.warning"):
@@ -149,12 +157,24 @@ class AcqAborted(Fact, frozen=True, tag="acquisition.aborted"):
     reason: str
 
 
+class AcqMeasured(Fact, frozen=True, tag="acquisition.measured"):
+    """`statistics`: all of the acquisition, as they are now. `configurations`: those that were saved now."""
+
+    TYPE: ClassVar = "acquisition.measured"
+    acq_id: str
+    when: str
+    statistics: dict[str, Statistic]
+    configurations: tuple[Configuration, ...]
+
+
 class AcqSealed(Fact, frozen=True, tag="acquisition.sealed"):
-    """`manifest`: what its manifests are to record: `blake3`, `sizes`, or `off` for none."""
+    """`manifest`: what its manifests are to record: `blake3`, `sizes`, or `off` for none. `disk`: what is in its
+    folder; none in a journal from before it was counted."""
 
     TYPE: ClassVar = "acquisition.sealed"
     acq_id: str
     manifest: str = "off"
+    disk: DiskUse | None = None
 
 
 class ManifestWritten(Fact, frozen=True, tag="acquisition.manifest_written"):
@@ -266,6 +286,7 @@ AnyFact = (
     | ProducerUnregistered
     | ProducerLost
     | ProducerBack
+    | ConfigSet
     | StorageWarned
     | GroupCreated
     | RunCreated
@@ -278,6 +299,7 @@ AnyFact = (
     | ProducerFinished
     | AcqFinished
     | AcqAborted
+    | AcqMeasured
     | AcqSealed
     | ManifestWritten
     | AcqRemoved

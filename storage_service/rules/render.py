@@ -36,6 +36,7 @@ def storage(record: Storage) -> records.Storage:
         open_acqs=record.open_acqs,
         warnings=record.warnings,
         created_at=record.created_at,
+        config=record.config,
     )
 
 
@@ -76,6 +77,9 @@ def acquisition(record: Acq, places: Places) -> records.Acquisition:
         finished_at=record.finished_at,
         reason=record.reason,
         warnings=record.warnings,
+        statistics=record.statistics,
+        configurations=record.configurations,
+        disk=record.disk,
     )
 
 
@@ -174,7 +178,24 @@ def event_data(state: State, event: Event) -> Any:
             }
         case facts.AcqSealed():
             acq = _acq(state, fact.acq_id)
-            return {"acq_id": acq.node_id, "uid": acq.uid, "segment": acq.segment}
+            return {"acq_id": acq.node_id, "uid": acq.uid, "segment": acq.segment, "disk": fact.disk}
+        case facts.AcqMeasured():
+            acq = _acq(state, fact.acq_id)
+            return {
+                "acq_id": acq.node_id,
+                "uid": acq.uid,
+                "segment": acq.segment,
+                "when": fact.when,
+                "statistics": fact.statistics,
+                "configurations": fact.configurations,
+            }
+        case facts.ConfigSet():
+            given = fact.document
+            return {
+                "name": fact.name,
+                "blake3": given.blake3 if given is not None else None,
+                "bytes": given.bytes if given is not None else 0,
+            }
         case facts.ManifestWritten():
             link = fact.link
             return {

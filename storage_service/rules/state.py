@@ -6,13 +6,14 @@ everything that is open, and what was looked up. The rules only read it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from urllib.parse import quote
 
 from msgspec import Struct, field
 
 from storage_protocol.commands import InitStorage
 from storage_protocol.names import Value
-from storage_protocol.records import CountedMark, Location, Warn
+from storage_protocol.records import Configuration, CountedMark, DiskUse, Document, Location, Statistic, Warn
 
 MAX_WARNINGS = 32
 
@@ -23,6 +24,7 @@ class Storage(Struct, frozen=True):
     producers, producers_unnamed  registered ones, for later acquisitions
     open_acqs                     ids, in the order of their opening
     lost                          producers that are silent for too long, as far as was told
+    config                        what was handed in to be saved beside later acquisitions
     """
 
     storage_id: str
@@ -35,6 +37,7 @@ class Storage(Struct, frozen=True):
     open_acqs: tuple[str, ...] = ()
     warnings: tuple[Warn, ...] = ()
     lost: tuple[str, ...] = ()
+    config: Document | None = None
 
     @property
     def state(self) -> str:
@@ -96,6 +99,8 @@ class Acq(Struct, frozen=True, tag="acq"):
     conversion  the state of its newest conversion, which belongs to `conversion_segment`
     manifest    what the manifests of a sealed segment record: `blake3`, `sizes`, or `off` where there are none
     manifests   the files of this segment's manifests, in the order of their writing: its own, then conversions'
+    reads       which reading of variables and configuration it owes next: `start`, `end`, or none
+    config      the configuration that was handed in when it started; config_end: when it ended
     """
 
     node_id: str
@@ -127,6 +132,12 @@ class Acq(Struct, frozen=True, tag="acq"):
     params_bytes: int = 0
     manifest: str = "off"
     manifests: tuple[str, ...] = ()
+    reads: str = ""
+    config: Document | None = None
+    config_end: Document | None = None
+    statistics: dict[str, Statistic] = field(default_factory=dict)
+    configurations: tuple[Configuration, ...] = ()
+    disk: DiskUse | None = None
 
 
 class Conversion(Struct, frozen=True):
@@ -264,11 +275,13 @@ class State:
 
     `complete` and `nested` are what was looked up for the one command that is being decided:
     runs of which every acquisition is in memory, and for an acquisition's id the id of one that lies
-    inside of it or around it.
+    inside of it or around it. `fetches` says of a storage's id whether the service has a source of its own for its
+    configurations.
     """
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: Places, fetches: Callable[[str], bool] = lambda storage_id: False) -> None:
         self.places = places
+        self.fetches = fetches
         self.records: dict[Key, Record | None] = {}
         self.complete: set[str] = set()
         self.nested: dict[str, str | None] = {}

@@ -129,6 +129,9 @@ def _acq(told: records.Acquisition | None, run: Run, listings: dict[str, Listing
         params_bytes=codec.params_bytes(told.params),
         manifest=listing.kind if listing is not None else OFF,
         manifests=listing.names if listing is not None else (),
+        statistics=told.statistics,
+        configurations=told.configurations,
+        disk=told.disk,
     )
 
 

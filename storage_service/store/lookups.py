@@ -49,6 +49,11 @@ class SqliteLookups:
                 found.append((key, self._one(*key)))
         return found
 
+    def document(self, digest: str) -> bytes | None:
+        """The configuration of this BLAKE3 that was handed in; None when nothing names it any more."""
+        content = self._db.execute("SELECT content FROM documents WHERE blake3 = ?", (digest,)).get
+        return bytes(content) if content is not None else None
+
     def _one(self, table: str, id: str) -> Any:
         db = self._db
         match table:

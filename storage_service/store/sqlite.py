@@ -6,6 +6,7 @@ in as few, large statements: each statement takes and gives back the interpreter
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Sequence
@@ -205,12 +206,21 @@ class SqliteWriter:
         variables = [(each.ns, each.name, *value_row(each.value)) for each in batch.registers.values()]
         upsert = " ON CONFLICT (ns, name) DO UPDATE SET class = excluded.class, value = excluded.value"
         self._insert("INSERT INTO variables VALUES ", variables, upsert)
+        self._write_documents(batch)
         for intent_id, intent in batch.intents.items():
             self._db.execute("DELETE FROM intents WHERE intent_id = ?", (intent_id,))
             if intent is not None:
                 sql = "INSERT INTO intents (intent_id, intent) VALUES (?, ?)"
                 self._db.execute(sql, (intent_id, encode(intent)))
         return self._write_keys(batch, key_date)
+
+    def _write_documents(self, batch: Batch) -> None:
+        for digest, content in batch.documents.items():
+            self._db.execute("INSERT INTO documents VALUES (?, ?) ON CONFLICT DO NOTHING", (digest, content))
+        if batch.forgets_documents:
+            kept = json.dumps(sorted(batch.documents_kept))
+            sql = "DELETE FROM documents WHERE blake3 NOT IN (SELECT value FROM json_each(?))"
+            self._db.execute(sql, (kept,))
 
     def _write_keys(self, batch: Batch, key_date: float) -> Committed:
         rows = [(key, fingerprint, key_date, result) for key, fingerprint, result in batch.keys]

@@ -9,7 +9,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from storage_service.rules.work import Done, Failed, MakeFolder, Order, ReachMount, Result, WriteMarker
+from storage_protocol.records import DiskUse
+from storage_service.rules.work import (
+    Done,
+    Failed,
+    MakeFolder,
+    Order,
+    ReachMount,
+    Result,
+    SyncData,
+    Synced,
+    WriteMarker,
+)
 from storage_service.rules.work import Taken as TakenAlready
 
 from .broken import must
@@ -49,7 +60,7 @@ class Mount:
 
     def carry_out(self, order: Order) -> Result:
         result = AWAY if self.away else self._carried_out(order)
-        if result is AWAY or (self.blind and isinstance(result, Done)):
+        if result is AWAY or (self.blind and isinstance(result, Done | Synced)):
             return AWAY
         if isinstance(order, MakeFolder | WriteMarker):
             self.spoilt.discard(order.path)
@@ -72,8 +83,8 @@ class Mount:
                 return Done()
             case MakeFolder():
                 return self._make(order)
-            case WriteMarker():
-                return self._write(order)
+            case SyncData() | WriteMarker():
+                return self._in_own(order)
 
     def _make(self, order: MakeFolder) -> Result:
         if order.script == "missing":
@@ -103,12 +114,14 @@ class Mount:
         for each in [each for each in self.folders if each[: len(path)] == path]:
             self.trash.append((self.folders.pop(each).uid, each, name))
 
-    def _write(self, order: WriteMarker) -> Result:
+    def _in_own(self, order: SyncData | WriteMarker) -> Result:
         there = self.folders.get(order.path)
         if there is None:
             return Failed("unavailable", "The folder is gone.", {"reason": "gone"})
         if (there.id, there.uid, there.name) != (order.id, order.uid, order.marker_name):
             return self._anothers(there)
+        if isinstance(order, SyncData):
+            return Synced(DiskUse(1, len(there.content), 4096))
         there.content = order.marker
         return Done()
 

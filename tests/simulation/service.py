@@ -17,7 +17,7 @@ from storage_service.desk.desk import Desk, Now
 from storage_service.desk.messages import Ticket, open_message
 from storage_service.rules.conversions import Policy
 from storage_service.rules.state import Key
-from storage_service.rules.work import Ended, Order, Result, RunScript, WriteMarker
+from storage_service.rules.work import Ended, Order, Result, RunScript, SyncData
 from storage_service.store.interface import NotWrittenError
 
 from ..support.memory_store import MemoryStore
@@ -43,7 +43,7 @@ class Errand:
 
     @property
     def seals(self) -> bool:
-        return isinstance(self.order, WriteMarker) and self.order.sync_data
+        return isinstance(self.order, SyncData)
 
 
 class Out:

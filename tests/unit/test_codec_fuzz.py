@@ -93,6 +93,7 @@ BY_TYPE: dict[str, st.SearchStrategy[Any]] = {
     "ns": token,
     "int or float": st.one_of(st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False, allow_infinity=False)),
     "str of at most 128 characters": text,
+    "str or bin of at most 983040 bytes, or nil": st.one_of(st.none(), st.binary(max_size=40)),
     "mount point": st.sampled_from(["file:///", "nfs://host/export"]),
     "param": param,
     "map of param to value": params,

@@ -29,6 +29,7 @@ from storage_service.rules.work import (
     ReachMount,
     Result,
     RunScript,
+    SyncData,
     WriteMarker,
 )
 
@@ -97,7 +98,7 @@ async def test_a_mount_point_that_hangs_is_told_as_unavailable_and_holds_no_othe
 
 
 async def test_however_much_hangs_at_one_mount_point_another_is_asked_at_once(mounts: Mounts) -> None:
-    seal = WriteMarker("slow", ("a",), "acquisition.json", b"{}", "a", "u", sync_data=True)
+    seal = SyncData("slow", ("a",), "acquisition.json", "a", "u")
     for order in [ReachMount("slow")] * 40 + [seal] * 40:
         ask(mounts, order)
     assert await asyncio.wait_for(ask(mounts, ReachMount("quick")), 30) == Done()
@@ -157,7 +158,7 @@ async def test_what_was_told_as_failed_while_it_waited_for_a_thread_is_never_beg
 
 
 async def test_a_seal_may_take_longer_and_the_rest_goes_on(mounts: Mounts) -> None:
-    sealed = ask(mounts, WriteMarker("slow", ("a",), "acquisition.json", b"{}", "a", "u", sync_data=True))
+    sealed = ask(mounts, SyncData("slow", ("a",), "acquisition.json", "a", "u"))
     late = await asyncio.wait_for(ask(mounts, ReachMount("slow")), 30)
     assert isinstance(late, Failed)
     assert not sealed.done()

@@ -2,7 +2,8 @@
 
 What is asked is kept to what real modules were seen to bear (version 2.1.3): XML without white space between the
 tags, CDATA and no entities, since they lose the text before one, at most REQUEST_BYTES, and nothing that they
-would run as code. What they answer is not trusted. An answer looks so, and ends with the first `]]></res>` and newline:
+would run as code. What they answer is not trusted. An answer looks so, and ends with the first `]]></res>` and
+newline:
 
     <res retcode="1"><![CDATA[42]]></res>\\n
 

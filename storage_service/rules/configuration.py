@@ -1,0 +1,44 @@
+"""The configuration that is handed in for later acquisitions of a storage (SPEC 4.3)."""
+
+from __future__ import annotations
+
+import re
+
+from blake3 import blake3
+
+from storage_protocol import commands, errors
+from storage_protocol.configuration import DOCUMENT_BYTES
+from storage_protocol.errors import Refusal
+from storage_protocol.records import Document
+
+from . import facts
+from .decision import Accepted, Decision, plain
+from .facts import Event
+from .ownership import the_storage
+from .state import State
+from .work import ACQ_LOG, ACQ_MARKER, RUN_MARKER
+
+# What the service itself writes beside the data.
+_OWN = re.compile(rf"{RUN_MARKER}|{ACQ_MARKER}|{ACQ_LOG}|manifest-.*\.json|conversion-.*\.log")
+
+
+def set_config(state: State, command: commands.SetConfig) -> Decision:
+    storage = the_storage(state, command.storage_id)
+    if isinstance(storage, Refusal):
+        return storage
+    if _OWN.fullmatch(command.name):
+        message = f"name is {command.name!r}; the service itself writes a file of that name beside the data."
+        return errors.invalid_name("name", "own", message)
+    content = command.document
+    if content is None:
+        document = None
+    elif len(content) > DOCUMENT_BYTES:
+        message = f"document has {len(content)} bytes; {DOCUMENT_BYTES} are the most."
+        return errors.too_large("document_bytes", DOCUMENT_BYTES, message)
+    else:
+        document = Document(command.name, blake3(content).hexdigest(), len(content))
+    answer = plain({"blake3": document.blake3 if document is not None else None})
+    if document == storage.config:
+        return Accepted((), answer)
+    fact = facts.ConfigSet(command.name, document)
+    return Accepted((Event(fact, storage.storage_id, storage.storage_id),), answer, document=content)
