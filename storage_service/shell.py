@@ -11,8 +11,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -28,6 +26,7 @@ from storage_protocol.times import to_wire
 from .bus.endpoint import Endpoint
 from .bus.publisher import Publisher
 from .config import Config
+from .database import Database
 from .description import description
 from .desk.batch import Batch, Journal
 from .desk.desk import EXPIRED, LOOKED, Desk, Now
@@ -83,13 +82,11 @@ class Service:
         if not config.database_path.exists():
             make_first_mount(config.mounts, config.state_dir)
         places = Places({mp: str(root) for mp, root in config.mounts.items()})
-        self._writer = SqliteWriter(config.database_path)
-        snapshot = self._writer.snapshot()
-        self._lookups = SqliteLookups(config.database_path)
+        writer = SqliteWriter(config.database_path)
+        snapshot = writer.snapshot()
+        self._database = Database(writer, SqliteLookups(config.database_path))
         readers = [Reader(config.database_path, places, snapshot.journal_id) for _ in range(READERS)]
         self._mounts = Mounts(config.mounts, config.conversion.scripts_dir, bounds=config.space.bounds)
-        self._writer_thread = ThreadPoolExecutor(1, "writer")
-        self._lookup_thread = ThreadPoolExecutor(1, "look-ups")
         self._started_at = to_wire(time.time())
         self._journal_id = snapshot.journal_id
         self._service_id = str(uuid4())
@@ -138,7 +135,7 @@ class Service:
         settings = Settings(given.timeout_s, given.grace_s, given.log_bytes, locks, given.env, given.pid_namespace)
         self._scripts = Scripts(loop, settings, self._on_progress, self._on_ended)
         self._manifests = ManifestProcesses(loop, config.mounts, config.manifest.processes, self._outcome)
-        self._sources = Sources(config, self._stored, self._mounts, self._outcome)
+        self._sources = Sources(config, self._database.ask, self._mounts, self._outcome)
         try:
             tails, last_seq = self._journal.tails(), self._journal.last_seq
             self._publisher = Publisher(self._context, config.endpoints.events, tails, last_seq)
@@ -219,12 +216,9 @@ class Service:
         self._publisher.close(LINGER_MS)
         await self._loop.run_in_executor(None, self._context.term)
         passing("shell.sockets_closed")
-        for pool in (self._writer_thread, self._lookup_thread):
-            pool.shutdown()
         self._queries.close()
         self._mounts.close()
-        self._lookups.close()
-        self._writer.close()
+        self._database.close()
         self._lock.release()
         self._watchdog.close()
         _log.info("stopped", last_seq=self._journal.last_seq, **self._endpoint.counts())
@@ -300,7 +294,7 @@ class Service:
         if batch is not None:
             passing("shell.batch_handed")
             self._reading.cut()
-            self._writer_thread.submit(self._commit, batch, self._desk.key_date(self._now()))
+            self._database.commit(batch, self._desk.key_date(self._now()), partial(self._committed, batch))
         if self._tick is not None:
             self._tick.cancel()
         wait = self._desk.next_tick() - time.monotonic()
@@ -315,7 +309,7 @@ class Service:
             self._publisher.publish(row.topic, row.seq, row.body)
         self._publisher.variables(out.variables, self._now().wall)
         if out.look_ups:
-            self._hand(self._lookup_thread, partial(self._lookups.look_up, out.look_ups), self._looked_up)
+            self._database.look_up(out.look_ups, self._looked_up)
         if out.queries:
             self._queries.answer(out.queries)
         passing("shell.events_published")
@@ -332,22 +326,6 @@ class Service:
             self._scripts.cancel(conversion_id)
         passing("shell.manifests_handed")
         self._manifests.carry_out(out.manifests, out.manifest_cancels)
-
-    async def _stored(self, work: Callable[[SqliteLookups], Any]) -> Any:
-        """What the database has, read in the look-ups' thread."""
-        return await self._loop.run_in_executor(self._lookup_thread, work, self._lookups)
-
-    def _hand(self, pool: ThreadPoolExecutor, work: Callable[[], Any], tell: Callable[[Any], None]) -> None:
-        """Do `work` in a thread; `tell` hears in the loop what came of it, an exception too."""
-
-        def run() -> None:
-            try:
-                result = work()
-            except Exception as error:  # noqa: BLE001  what a thread meets is told in the loop
-                result = error
-            self._loop.call_soon_threadsafe(tell, result)
-
-        pool.submit(run)
 
     def _outcome(self, work_id: str, result: Any) -> None:
         passing("shell.outcome_told")
@@ -373,15 +351,6 @@ class Service:
             self._scripts.cancel(order.conversion_id)
 
     # The transaction
-
-    def _commit(self, batch: Batch, key_date: float) -> None:
-        """In the writer's thread."""
-        result: Committed | Exception
-        try:
-            result = self._writer.commit(batch, key_date)
-        except Exception as error:  # noqa: BLE001  told in the loop
-            result = error
-        self._loop.call_soon_threadsafe(self._committed, batch, result)
 
     def _committed(self, batch: Batch, result: Committed | Exception) -> None:
         if isinstance(result, NotWrittenError):

@@ -7,8 +7,8 @@ all sources are asked side by side, and none in the path of a command.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import structlog
 from blake3 import blake3
@@ -17,6 +17,7 @@ from storage_protocol import names
 from storage_protocol.records import Configuration
 
 from .config import Config, ConfigSource
+from .database import LooksUp
 from .doors.sources.channel_access import ChannelAccess
 from .doors.sources.cmod import Cmod
 from .doors.sources.file import ConfigFile
@@ -25,7 +26,7 @@ from .doors.sources.program import ProgramOutput
 from .doors.sources.varmod import Varmod
 from .mounts import Mounts
 from .rules.readings import END, HANDED_IN, Reading, ReadingsTaken, TakeReadings, Wanted
-from .rules.state import Key, Variable, variable_key
+from .rules.state import Variable, variable_key
 from .rules.work import ACQ_MARKER, Failed, Fault, KeepFile, Kept
 
 NAMESPACE = "default"
@@ -36,14 +37,6 @@ MOST_AT_ONCE = 32
 _log = structlog.get_logger("storage_service")
 
 
-class Lookups(Protocol):
-    """What is read from the database. Raises what the store raises."""
-
-    def look_up(self, keys: Iterable[Key]) -> list[tuple[Key, Any]]: ...
-
-    def document(self, digest: str) -> bytes | None: ...
-
-
 class Sources:
     """Used by the loop's thread; `tell` is called there with the work's id and what came of it. `stored` does its
     argument in the thread of the look-ups."""
@@ -51,7 +44,7 @@ class Sources:
     def __init__(
         self,
         config: Config,
-        stored: Callable[[Callable[[Lookups], Any]], Awaitable[Any]],
+        stored: Callable[[Callable[[LooksUp], Any]], Awaitable[Any]],
         mounts: Mounts,
         tell: Callable[[str, ReadingsTaken], None],
     ) -> None:

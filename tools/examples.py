@@ -68,6 +68,7 @@ COMMANDS_ASKED: tuple[Command, ...] = (
     commands.GetRun(run_id=RUN_ID),
     commands.GetAcq(acq_id=ACQ_ID),
     commands.ListAcqs(storage_id=STORAGE_ID, state="finished", limit=10),
+    commands.SetConfig(storage_id=STORAGE_ID, document=b"<daq gain='2'/>\n", name="daq.xml"),
     commands.SetVar(ns="slow_control", name="hv.target_V", value=1450.0),
     commands.AddVar(name="spills", delta=1),
     commands.GetVar(ns="slow_control", name="hv.target_V"),
@@ -171,6 +172,18 @@ ACQ_OPEN = records.Acquisition(
     warnings=(),
 )
 MARK = records.CountedMark("ecal", True, {"events": 120_000, "bytes": 5_000_000_000}, EARLY)
+CONFIG_BLAKE3 = "0a3f7c9d5e1b8264f0c7a91d3e5b7f2846c0d9e1a3b5c7d9f1e2a4b6c8d0e2f4"
+STATISTICS = {
+    "events": records.Statistic(
+        records.Reading(1000, None, None, None, EARLY), records.Reading(121_000, None, None, None, LATE), 120_000
+    ),
+    "ca:HV:V": records.Statistic(
+        records.Reading(1450.0, "V", "NO_ALARM", None, EARLY),
+        records.Reading(None, None, None, "There was no answer within 5 s.", LATE),
+    ),
+}
+CONFIGURATIONS = (records.Configuration("daq.xml", "start", CONFIG_BLAKE3, 16, "set_config_storage"),)
+DISK = records.DiskUse(3, 5_000_001_024, 5_000_011_776)
 ACQ_FINISHED = replace(
     ACQ_OPEN,
     state="finished",
@@ -224,6 +237,11 @@ EVENTS_TOLD: dict[str, tuple[str | None, str | None, Any]] = {
     "storage.producer_unregistered": (STORAGE_ID, STORAGE_ID, {"producer": "ecal"}),
     "storage.producer_lost": (STORAGE_ID, STORAGE_ID, {"producer": "hcal"}),
     "storage.producer_back": (STORAGE_ID, STORAGE_ID, {"producer": "hcal"}),
+    "storage.config_set": (
+        STORAGE_ID,
+        STORAGE_ID,
+        {"name": "daq.xml", "blake3": CONFIG_BLAKE3, "bytes": 16},
+    ),
     "storage.warning": (STORAGE_ID, STORAGE_ID, {"what": "mount", "message": "file:/// does not answer."}),
     "group.created": (None, GROUP_ID, GROUP),
     "run.created": (STORAGE_ID, RUN_ID, RUN),
@@ -245,7 +263,12 @@ EVENTS_TOLD: dict[str, tuple[str | None, str | None, Any]] = {
     ),
     "acquisition.finished": (STORAGE_ID, ACQ_ID, ACQ_FINISHED),
     "acquisition.aborted": (STORAGE_ID, ACQ_ID, ACQ_ABORTED),
-    "acquisition.sealed": (STORAGE_ID, ACQ_ID, SEGMENT),
+    "acquisition.measured": (
+        STORAGE_ID,
+        ACQ_ID,
+        {**SEGMENT, "when": "end", "statistics": STATISTICS, "configurations": CONFIGURATIONS},
+    ),
+    "acquisition.sealed": (STORAGE_ID, ACQ_ID, {**SEGMENT, "disk": DISK}),
     "acquisition.manifest_written": (
         STORAGE_ID,
         ACQ_ID,
@@ -323,6 +346,8 @@ RESULTS: dict[str, Any] = {
         "annotations": (records.Annotation(ACQ_ID, ACQ_UID, "quality", "bad", "Zoë", LATE),),
         "cursor": None,
     },
+    "get_acq": replace(ACQ_FINISHED, sealed=True, statistics=STATISTICS, configurations=CONFIGURATIONS, disk=DISK),
+    "set_config_storage": {"blake3": CONFIG_BLAKE3},
     "get_conversion": RUNNING,
     "add_var": {"value": 42},
     "list_vars": {"vars": {"hv.state": "on", "hv.target_V": 1450.0}},

@@ -4,7 +4,7 @@
     python tools/pages.py check     exit code 1, naming each stale file
 
 protocol/LIFECYCLE.md from the tables of storage_service.rules.lifecycle, protocol/MESSAGES.md from
-storage_protocol, protocol/vectors from tools/examples.py.
+storage_protocol, protocol/vectors from tools/examples.py, the schemas of marker files in protocol/schemas.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import fields
 
@@ -96,6 +97,7 @@ RESULTS: dict[str, dict[str, str]] = {
         "list_acqs": "`acqs`: list of [Acquisition](#acquisition); `cursor`: str or nil",
     },
     "4.3 Configuration and variables": {
+        "set_config_storage": "`blake3`: str, or nil where it was taken back",
         "set_var": "`value`: as it was given",
         "add_var": "`value`: the sum, an int or a float",
         "get_var": "`value`",
@@ -142,7 +144,8 @@ RESULTS: dict[str, dict[str, str]] = {
     },
 }
 RECORDS = (
-    *(records.Storage, records.Run, records.Acquisition, records.CountedMark, records.Marked),
+    *(records.Storage, records.Document, records.Run, records.Acquisition, records.CountedMark, records.Marked),
+    *(records.Statistic, records.Reading, records.Configuration, records.DiskUse),
     *(
         records.Node,
         records.AcquisitionNode,
@@ -160,6 +163,8 @@ def pages() -> dict[str, str]:
     made = {"protocol/LIFECYCLE.md": _lifecycle(), "protocol/MESSAGES.md": _messages()}
     for name, document in vectors.documents().items():
         made[f"protocol/vectors/{name}"] = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    for kind, record in {"run": records.Run, "acquisition": records.Acquisition}.items():
+        made[f"protocol/schemas/{kind}.json"] = json.dumps(_schema(kind, record), indent=1) + "\n"
     return made
 
 
@@ -185,6 +190,24 @@ def write(root: Path) -> list[str]:
 
 def _content(path: Path) -> str | None:
     return path.read_text(encoding="utf-8") if path.exists() else None
+
+
+# The schemas of marker files
+
+
+def _schema(kind: str, record: type[Struct]) -> dict[str, Any]:
+    """The JSON Schema of `run.json` or `acquisition.json`: the record, and what says of which form the file is."""
+    (root,), below = msgspec.json.schema_components((record,), ref_template="#/$defs/{name}")
+    defined = below.pop(root["$ref"].rpartition("/")[2])
+    form = f"storage-service/{kind}/1"
+    defined["properties"] = {"format": {"const": form}, **defined["properties"]}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:storage-service:{kind}:1",
+        **defined,
+        "required": ["format", *defined["required"]],
+        "$defs": below,
+    }
 
 
 # The life cycles

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from blake3 import blake3
 from msgspec import Struct
 
 from storage_protocol import names
@@ -138,9 +137,9 @@ class Batch:
             self.rows or self.keys or self.registers or self.intents or self.expire_keys_before is not None
         )
 
-    def keep(self, document: bytes) -> None:
-        """An event of this batch names this document."""
-        self.documents[blake3(document).hexdigest()] = document
+    def keep(self, digest: str, document: bytes) -> None:
+        """An event of this batch names this document by its BLAKE3."""
+        self.documents[digest] = document
         self.bytes += len(document)
 
     def register(self, variable: Variable) -> None:

@@ -94,7 +94,7 @@ class Deciding:
         for variable in decision.registers:
             self._ledger.batch.register(variable)
         if decision.document is not None:
-            self._ledger.batch.keep(decision.document)
+            self._ledger.batch.keep(*decision.document)
         result = self._ledger.answer(decision.answer)
         key = ticket.request.key
         if key is not None:

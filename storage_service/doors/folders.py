@@ -15,9 +15,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
+from storage_service.doors.beside import add_block, keep
 from storage_service.doors.directory import Directory, NotPlainFileError
 from storage_service.doors.losses import Losses
-from storage_service.doors.markers import LIMIT_BYTES, Marker, markers_in
+from storage_service.doors.markers import Marker, markers_in
 from storage_service.doors.runnable import runnable_script
 from storage_service.doors.trash import Trash
 from storage_service.failpoints import passing
@@ -286,39 +287,18 @@ class FolderMount:
             passing("folders.mark")
             folder = self._own_folder(opened, order)
             if order.log:
-                self._log(folder, order)
+                try:
+                    add_block(folder, order.head, order.log)
+                except NotPlainFileError as error:
+                    raise self._in_the_way(folder, (*order.path, ACQ_LOG), "plain file") from error
             folder.replace(order.marker_name, order.marker)
         passing("folders.marked")
         return Done()
 
-    def _log(self, folder: Directory, order: WriteMarker) -> None:
-        """The log with one block more: in one step, so that a block is there whole or not at all."""
-        try:
-            before = folder.read(ACQ_LOG, LIMIT_BYTES) or b""
-        except NotPlainFileError as error:
-            raise self._in_the_way(folder, (*order.path, ACQ_LOG), "plain file") from error
-        head = order.head.encode()
-        if head not in before.splitlines():
-            passing("folders.log")
-            apart = b"" if not before or before.endswith(b"\n\n") else b"\n\n"
-            folder.replace(ACQ_LOG, before + apart + order.log.encode())
-            passing("folders.logged")
-
     def _keep(self, order: KeepFile) -> Kept:
         _check_segments((order.name,))
-        stem, dot, end = order.name.rpartition(".") if "." in order.name else (order.name, "", "")
         with ExitStack() as opened, self._lock:
-            folder = self._own_folder(opened, order)
-            for again in count(1):
-                name = order.name if again == 1 else f"{stem}-{again}{dot}{end}"
-                if folder.kind(name) is None:
-                    passing("folders.keep")
-                    folder.replace(name, order.content)
-                    passing("folders.kept")
-                elif not _is(folder, name, order.content):
-                    continue
-                return Kept(name)
-        raise AssertionError  # count() has no end
+            return Kept(keep(self._own_folder(opened, order), order.name, order.content))
 
     def _own_folder(self, opened: ExitStack, order: OwnFolder) -> Directory:
         folder = self._walk(opened, order.path)[-1]
@@ -390,14 +370,6 @@ class FolderMount:
         except OSError as error:
             said = error.strerror or type(error).__name__
             raise self._unavailable(said if error.filename is None else f"{said}: {error.filename}") from error
-
-
-def _is(folder: Directory, name: str, content: bytes) -> bool:
-    """Whether this name is that of a plain file with this content."""
-    try:
-        return folder.read(name, len(content)) == content
-    except NotPlainFileError:  # or it is longer
-        return False
 
 
 def _check_segments(path: Segments) -> None:

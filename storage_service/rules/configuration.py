@@ -29,16 +29,15 @@ def set_config(state: State, command: commands.SetConfig) -> Decision:
     if _OWN.fullmatch(command.name):
         message = f"name is {command.name!r}; the service itself writes a file of that name beside the data."
         return errors.invalid_name("name", "own", message)
-    content = command.document
-    if content is None:
-        document = None
-    elif len(content) > DOCUMENT_BYTES:
+    content, document = command.document, None
+    if content is not None and len(content) > DOCUMENT_BYTES:
         message = f"document has {len(content)} bytes; {DOCUMENT_BYTES} are the most."
         return errors.too_large("document_bytes", DOCUMENT_BYTES, message)
-    else:
+    if content is not None:
         document = Document(command.name, blake3(content).hexdigest(), len(content))
     answer = plain({"blake3": document.blake3 if document is not None else None})
     if document == storage.config:
         return Accepted((), answer)
-    fact = facts.ConfigSet(command.name, document)
-    return Accepted((Event(fact, storage.storage_id, storage.storage_id),), answer, document=content)
+    event = Event(facts.ConfigSet(command.name, document), storage.storage_id, storage.storage_id)
+    kept = (document.blake3, content) if document is not None and content is not None else None
+    return Accepted((event,), answer, document=kept)

@@ -47,13 +47,13 @@ class Accepted(Struct, frozen=True):
     """The command takes effect at once: these events, in this order. None: nothing changes.
 
     registers  what is kept without an event: only the newest value counts
-    document   the content that an event names by its BLAKE3
+    document   the BLAKE3 that an event names, and its content
     """
 
     events: tuple[Event, ...]
     answer: Answer
     registers: tuple[Variable, ...] = ()
-    document: bytes | None = None
+    document: tuple[str, bytes] | None = None
 
 
 class Intended(Struct, frozen=True):

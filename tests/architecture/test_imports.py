@@ -31,7 +31,7 @@ PLANTS = {
 ALLOWED = {
     "storage_protocol": {"msgpack", "msgspec"},
     "storage_client": {"storage_protocol", "msgspec", "zmq"},
-    "storage_service.rules": {"storage_protocol", "msgspec"},
+    "storage_service.rules": {"storage_protocol", "msgspec", "blake3"},
     "storage_service.desk": {"storage_protocol", "storage_service.rules", "msgspec"},
 }
 

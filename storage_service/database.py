@@ -1,0 +1,71 @@
+"""The database in its two threads: one that writes, and one that looks up what is not in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+from .desk.batch import Batch
+from .rules.state import Key
+from .store.interface import Committed
+
+
+class Writes(Protocol):
+    """The write side of a store. Raises what `store.interface` says."""
+
+    def commit(self, batch: Batch, key_date: float) -> Committed: ...
+
+    def close(self) -> None: ...
+
+
+class LooksUp(Protocol):
+    """The look-ups of a store by key."""
+
+    def look_up(self, keys: Iterable[Key]) -> list[tuple[Key, Any]]: ...
+
+    def document(self, digest: str) -> bytes | None: ...
+
+    def close(self) -> None: ...
+
+
+class Database:
+    """Used by the loop's thread; `tell` is called there with what came of it, an exception too."""
+
+    def __init__(self, writer: Writes, lookups: LooksUp) -> None:
+        self._writer = writer
+        self._lookups = lookups
+        self._writing = ThreadPoolExecutor(1, "writer")
+        self._looking = ThreadPoolExecutor(1, "look-ups")
+
+    def commit(self, batch: Batch, key_date: float, tell: Callable[[Any], None]) -> None:
+        """Make a batch durable."""
+        self._hand(self._writing, lambda: self._writer.commit(batch, key_date), tell)
+
+    def look_up(self, keys: list[Key], tell: Callable[[Any], None]) -> None:
+        """Find records by their keys."""
+        self._hand(self._looking, lambda: self._lookups.look_up(keys), tell)
+
+    def ask(self, work: Callable[[LooksUp], Any]) -> Awaitable[Any]:
+        """What `work` finds, in the thread of the look-ups. Raises what it raises."""
+        return asyncio.get_running_loop().run_in_executor(self._looking, work, self._lookups)
+
+    def close(self) -> None:
+        """Wait for what is under way, and close both sides."""
+        for thread in (self._writing, self._looking):
+            thread.shutdown()
+        self._lookups.close()
+        self._writer.close()
+
+    def _hand(self, thread: ThreadPoolExecutor, work: Callable[[], Any], tell: Callable[[Any], None]) -> None:
+        loop = asyncio.get_running_loop()
+
+        def run() -> None:
+            try:
+                result = work()
+            except Exception as error:  # noqa: BLE001  what a thread meets is told in the loop
+                result = error
+            loop.call_soon_threadsafe(tell, result)
+
+        thread.submit(run)
