@@ -24,6 +24,7 @@ from storage_protocol.limits import Limits
 from storage_service.config_rules import ENTRY_EXAMPLES, ENTRY_RULES, RULES, is_local, rooted, rooted_files
 from storage_service.config_tables import Config as Config
 from storage_service.config_tables import ConfigSource as ConfigSource
+from storage_service.mount_tables import placed
 
 FILE = "storage.toml"
 """Looked for in the working directory when no file is named."""
@@ -154,7 +155,7 @@ def _entries(key: str, given: _Given, base: Path) -> dict[str, Any]:
             raise _wrong(f"{key}.{_quoted(name)}", given._replace(value=value), wrong)
     if key == "storages":
         return {pattern: rooted_files(files, base) for pattern, files in table.items()}
-    return {name: str(base / value) for name, value in table.items()} if key == "mounts" else table
+    return {name: placed(name, value, base) for name, value in table.items()} if key == "mounts" else table
 
 
 def _agreeing(config: Config, given: dict[str, _Given]) -> Config:

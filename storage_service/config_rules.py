@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from storage_protocol import names
+from storage_service.mount_tables import mount
 
 _IPC_PATH_BYTES = 107  # the most that the address of a Unix domain socket has room for on Linux
 _TCP = re.compile(r"tcp://(\*|[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+(?:%[^\]]+)?\]):([0-9]{1,5})")
@@ -78,14 +79,6 @@ RULES: dict[str, Callable[[Any], str | None]] = {
     "sources.varmod": module,
 }
 """By key; the value has its type and is in its range."""
-
-
-def mount(name: str, value: object) -> str | None:
-    if isinstance(value, dict) or name.lower().startswith(("s3://", "sftp://")):
-        return "this version reaches only mount points that are folders of this host, given by the folder's path"
-    if wrong := names.mount_point(name):
-        return f"of the name of a mount point, {wrong}"
-    return folder(value) if isinstance(value, str) else "it must be the path of a folder"
 
 
 def variable(name: str, value: object) -> str | None:

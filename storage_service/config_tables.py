@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct, field
 
 from storage_protocol.limits import Limits
+from storage_service.mount_tables import Mount, defaults
 
 YEAR_S = 366 * 86_400
 
@@ -157,8 +158,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     endpoints: Endpoints = Endpoints()
     """Where clients reach the service."""
 
-    mounts: dict[str, Path] = field(default_factory=lambda: {"file:///": Path("data")})
-    """Mount point as clients name it, to the folder where this host reaches it."""
+    mounts: dict[str, Mount] = field(default_factory=defaults)
+    """Mount point as clients name it, to where this host reaches it."""
 
     conversion: Conversion = Conversion()
     """How conversion scripts are run."""

@@ -22,12 +22,13 @@ from msgspec.structs import replace
 
 from storage_protocol.records import TrashEntry
 
-from .doors.folders import FolderMount
 from .doors.log_writer import LogWriter
+from .doors.mount_kinds import door_of
 from .doors.runnable import runnable_script
 from .doors.trash import Measured, Place, Trash
 from .doors.trash_sweep import Sweep
 from .failpoints import passing
+from .mount_tables import Mount
 from .rules.space import Look
 from .rules.work import ACQ_MARKER, Failed, Fault, MakeFolder, Order, ReachMount, Result, RunScript, SyncData
 
@@ -120,9 +121,9 @@ class Mounts:
 
     def __init__(
         self,
-        roots: Mapping[str, Path],
+        roots: Mapping[str, Mount],
         scripts_dir: Path,
-        door: Callable[[str, Path, Path], Door] = FolderMount,
+        door: Callable[[str, Mount, Path], Door] = door_of,
         deadline_s: float = DEADLINE_S,
         bounds: Callable[[str], Bounds] = lambda mp: (0, 0),
     ) -> None:
@@ -131,7 +132,7 @@ class Mounts:
         self._mounts = {mp: _Mount(mp, door(mp, root, scripts_dir), bounds(mp)) for mp, root in roots.items()}
         self._watching: asyncio.TimerHandle | None = None
         # All mount points share the scripts folder: where it hangs, what needs no script goes on.
-        self._scripts = _Mount("the scripts folder", door("", scripts_dir, scripts_dir))
+        self._scripts = _Mount("the scripts folder", door("", Mount(path=scripts_dir), scripts_dir))
 
     def carry_out(self, order: Order, tell: Tell) -> None:
         """Do what the order says; `tell` hears what came of it, in time or as `unavailable`."""

@@ -36,6 +36,7 @@ from .desk.out import Out
 from .doors.conversion import Scripts, Settings
 from .doors.manifest_processes import ManifestProcesses
 from .failpoints import passing
+from .mount_tables import folders
 from .mounts import NO_ANSWER, Mounts, make_first_mount
 from .notify import notify
 from .queries import READERS, Queries
@@ -80,8 +81,8 @@ class Service:
         self._config = config
         self._lock = StateLock(config.state_dir)
         if not config.database_path.exists():
-            make_first_mount(config.mounts, config.state_dir)
-        places = Places({mp: str(root) for mp, root in config.mounts.items()})
+            make_first_mount(folders(config.mounts), config.state_dir)
+        places = Places({mp: str(root) for mp, root in folders(config.mounts).items()})
         writer = SqliteWriter(config.database_path)
         snapshot = writer.snapshot()
         self._database = Database(writer, SqliteLookups(config.database_path))
@@ -134,7 +135,7 @@ class Service:
         locks = config.state_dir / "locks"
         settings = Settings(given.timeout_s, given.grace_s, given.log_bytes, locks, given.env, given.pid_namespace)
         self._scripts = Scripts(loop, settings, self._on_progress, self._on_ended)
-        self._manifests = ManifestProcesses(loop, config.mounts, config.manifest.processes, self._outcome)
+        self._manifests = ManifestProcesses(loop, folders(config.mounts), config.manifest.processes, self._outcome)
         self._sources = Sources(config, self._database.ask, self._mounts, self._outcome)
         try:
             tails, last_seq = self._journal.tails(), self._journal.last_seq

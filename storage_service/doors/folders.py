@@ -19,6 +19,7 @@ from storage_service.doors.beside import add_block, keep
 from storage_service.doors.directory import Directory, NotPlainFileError
 from storage_service.doors.losses import Losses
 from storage_service.doors.markers import Marker, markers_in
+from storage_service.doors.mount_info import missing
 from storage_service.doors.runnable import runnable_script
 from storage_service.doors.trash import Trash
 from storage_service.failpoints import passing
@@ -50,16 +51,18 @@ OwnFolder = SyncData | WriteMarker | KeepFile
 class FolderMount:
     """One mount point that is a folder of this host. Its methods may be called from several threads at once."""
 
-    def __init__(self, mp: str, root: Path, scripts_dir: Path) -> None:
-        """`mp` is the mount point as clients name it, `root` its folder here, which is never made by us."""
+    def __init__(self, mp: str, root: Path, scripts_dir: Path, mounted: str = "") -> None:
+        """`mp` is the mount point as clients name it, `root` its folder here, which is never made by us. `mounted`:
+        what has to be mounted there (see `mount_info.missing`), or nothing is done below it."""
         self._mp = mp
         self._root = root.absolute()
         self._scripts_dir = scripts_dir
+        self._mounted = mounted
         self._was_mounted = False
         # Held from the look at the markers until ours is in place: of two that want a folder, one sees the other.
         self._lock = threading.Lock()
         self._losses = Losses()
-        self.trash = Trash(mp, self._root)
+        self.trash = Trash(mp, self._root, self._at_root)
 
     def carry_out(self, order: Order) -> Result:
         """Carry out an order. What the outside world refuses is a `Failed`, never an exception:
@@ -121,6 +124,8 @@ class FolderMount:
         an empty folder, in which nobody would look for data."""
         root = Directory.at(self._root)
         try:
+            if self._mounted and (wrong := missing(root.fileno(), self._mounted)):
+                raise self._unavailable(wrong)
             if root.is_mounted():
                 self._was_mounted = True
             elif self._was_mounted:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -51,12 +51,13 @@ class Measured(msgspec.Struct, frozen=True):
 class Trash:
     """The trash of one mount point. Its methods may be called from several threads at once.
 
-    All of them raise `OSError` as the system reports it.
+    All of them raise `OSError` as the system reports it, and what `at_root` does.
     """
 
-    def __init__(self, mp: str, root: Path) -> None:
+    def __init__(self, mp: str, root: Path, at_root: Callable[[], Directory] | None = None) -> None:
+        """`at_root` opens the mount point's folder, or raises `Fault` where it is not what it has to be."""
         self._mp = mp
-        self._root = root
+        self._at_root = at_root or (lambda: Directory.at(root))
         # By entry: what it was measured for (its time of change), bytes, files.
         self.sizes: dict[str, tuple[float, int, int]] = {}
         self.measured = Measured()
@@ -66,7 +67,7 @@ class Trash:
     @contextmanager
     def open(self) -> Iterator[Directory | None]:
         """The trash, held open; None when there is none. `NotADirectoryError`: it is a link or a file."""
-        with Directory.at(self._root) as root:
+        with self._at_root() as root:
             try:
                 trash = root.enter(TRASH)
             except FileNotFoundError:

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from storage_protocol.records import TrashEntry
 from storage_service.doors.log_writer import LogWriter
 from storage_service.doors.trash import Trash
+from storage_service.mount_tables import Mount
 from storage_service.mounts import NO_ANSWER, Mounts, Opened
 from storage_service.rules.space import Look
 from storage_service.rules.work import (
@@ -33,6 +34,8 @@ from storage_service.rules.work import (
     WriteMarker,
 )
 
+ROOT = Mount(Path("/"))
+
 
 class Hanging:
     """A door that hangs until it is let go, and counts what it was asked."""
@@ -40,9 +43,9 @@ class Hanging:
     gates: dict[str, threading.Event] = {}  # noqa: RUF012  one a mount point, set anew by the fixture
     begun: list[str] = []  # noqa: RUF012
 
-    def __init__(self, mp: str, root: Path, scripts_dir: Path) -> None:
+    def __init__(self, mp: str, mount: Mount, scripts_dir: Path) -> None:
         self.mp = mp
-        self.trash = Trash(mp, root)
+        self.trash = Trash(mp, scripts_dir)
 
     def carry_out(self, order: Order) -> Result:
         self.begun.append(self.mp)
@@ -64,7 +67,7 @@ def mounts(tmp_path: Path) -> Iterator[Mounts]:
     Hanging.begun = []
     (tmp_path / "s").write_text("")
     (tmp_path / "s").chmod(0o755)
-    made = Mounts({"slow": Path("/"), "quick": Path("/")}, tmp_path, door=Hanging, deadline_s=0.05)
+    made = Mounts({"slow": ROOT, "quick": ROOT}, tmp_path, door=Hanging, deadline_s=0.05)
     yield made
     Hanging.gates["slow"].set()
     made.close()
@@ -125,7 +128,7 @@ async def test_nothing_is_begun_where_too_little_is_free_and_the_rest_goes_on(tm
     Hanging.gates = {"quick": threading.Event()}
     Hanging.gates["quick"].set()
     Hanging.begun = []
-    made = Mounts({"quick": Path("/")}, tmp_path, door=Hanging, bounds=lambda mp: (1 << 62, 0))
+    made = Mounts({"quick": ROOT}, tmp_path, door=Hanging, bounds=lambda mp: (1 << 62, 0))
     folder = MakeFolder("quick", ("a",), "acquisition.json", b"{}", "a", "u")
     told = await asyncio.wait_for(ask(made, folder), 30)
     assert isinstance(told, Failed)
@@ -238,7 +241,7 @@ async def test_the_trash_of_each_mount_point_is_swept_and_what_expired_is_told_i
         (tmp_path / name / TRASH / ".gone-u1").mkdir()
         note = json.dumps({"wall": now, "held_until": 0.0})
         (tmp_path / name / TRASH / ".sweep.json").write_text(note)
-    mounts = Mounts({name: tmp_path / name for name in ("one", "two", "away")}, tmp_path)
+    mounts = Mounts({name: Mount(tmp_path / name) for name in ("one", "two", "away")}, tmp_path)
     told: asyncio.Queue[tuple[TrashEntry, ...]] = asyncio.Queue()
     mounts.sweep(0.000001, told.put_nowait)
     try:
