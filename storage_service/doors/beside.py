@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from itertools import count
 
-from storage_service.doors.directory import Directory, NotPlainFileError
+from storage_service.doors.folder import Folder, NotPlainFileError
 from storage_service.failpoints import passing
 from storage_service.rules.work import ACQ_LOG
 
 LOG_BYTES = 16 << 20
 
 
-def add_block(folder: Directory, head: str, block: str) -> None:
+def add_block(folder: Folder, head: str, block: str) -> None:
     """Append a block to the log of a folder, synced and in one step: it is there whole or not at all. Where the
     log has its first line already, it stays as it is.
 
@@ -25,7 +25,7 @@ def add_block(folder: Directory, head: str, block: str) -> None:
         passing("beside.logged")
 
 
-def keep(folder: Directory, name: str, content: bytes) -> str:
+def keep(folder: Folder, name: str, content: bytes) -> str:
     """Save a document, synced, under this name or the next of `stem-2.ext`, `stem-3.ext`, ... that is free or has
     this content already; returns that name. Nothing is written over."""
     stem, dot, end = name.rpartition(".") if "." in name else (name, "", "")
@@ -41,7 +41,7 @@ def keep(folder: Directory, name: str, content: bytes) -> str:
     return tried
 
 
-def _is(folder: Directory, name: str, content: bytes) -> bool:
+def _is(folder: Folder, name: str, content: bytes) -> bool:
     """Whether this name is that of a plain file with this content."""
     try:
         return folder.read(name, len(content)) == content

@@ -52,8 +52,8 @@ class FolderMount:
     """One mount point that is a folder of this host. Its methods may be called from several threads at once."""
 
     def __init__(self, mp: str, root: Path, scripts_dir: Path, mounted: str = "") -> None:
-        """`mp` is the mount point as clients name it, `root` its folder here, which is never made by us. `mounted`:
-        what has to be mounted there (see `mount_info.missing`), or nothing is done below it."""
+        """`mp` is the mount point as clients name it, `root` its folder here, which is never made by us.
+        `mounted`: what has to be mounted there (see `mount_info.missing`), or nothing is done below it."""
         self._mp = mp
         self._root = root.absolute()
         self._scripts_dir = scripts_dir

@@ -6,19 +6,16 @@ Nothing of what they list is read: an acquisition that comes back from the trash
 from __future__ import annotations
 
 import os
-import stat
 from contextlib import suppress
 
 import msgspec
 
-from storage_service.doors.directory import Directory
+from storage_service.doors.folder import Folder, NotPlainFileError
 from storage_service.doors.manifest_format import Header, ManifestError, ManifestReader, is_manifest
 from storage_service.rules.trash_work import Listing
 
-_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
-
-def listing_of(folder: Directory, marker: bytes) -> Listing | None:
+def listing_of(folder: Folder, marker: bytes) -> Listing | None:
     """The manifests of the segment and the uid that a marker file tells of; None when there is none.
 
     Raises OSError when the folder cannot be listed. A manifest that cannot be understood does not count.
@@ -43,10 +40,7 @@ def listing_of(folder: Directory, marker: bytes) -> Listing | None:
     return Listing(uid, segment, whole.kind, (own, *sorted(after, key=lambda name: after[name])))
 
 
-def _header(folder: Directory, name: str) -> Header | None:
-    with suppress(OSError, ManifestError):
-        fd = os.open(name, _FLAGS, dir_fd=folder.fileno())
-        with os.fdopen(fd, "rb") as file:
-            if stat.S_ISREG(os.fstat(fd).st_mode):
-                return ManifestReader(file).header
+def _header(folder: Folder, name: str) -> Header | None:
+    with suppress(OSError, ManifestError, NotPlainFileError), folder.stream(name) as file:
+        return ManifestReader(file).header
     return None
