@@ -241,6 +241,7 @@ def _wrong(key: str, given: _Given, right: str) -> ConfigError:
         shown = re.sub(r"(?<=://).*(?=@)", "***", repr(given.value))
     if len(shown) > 120:
         shown = f"{shown[:120]}..."
+    key = re.sub(r"(?<=://)[^\"]*(?=@)", "***", key)  # a mount point's name is part of it
     return ConfigError(f"{given.origin}{key} is {shown}; {right}.")
 
 

@@ -24,9 +24,10 @@ from storage_protocol.records import TrashEntry
 
 from .doors.log_writer import LogWriter
 from .doors.mount_kinds import door_of
+from .doors.remote_trash import RemoteTrash
 from .doors.runnable import runnable_script
 from .doors.trash import Measured, Place, Trash
-from .doors.trash_sweep import Sweep
+from .doors.trash_schedule import Schedule
 from .failpoints import passing
 from .mount_tables import Mount
 from .rules.space import Look
@@ -56,15 +57,22 @@ class Door(Protocol):
 
     def local_path(self, path: tuple[str, ...]) -> Path: ...
 
+    def free_bytes(self) -> int | None: ...
+
+    def sweep(self, keep_s: float, expired: Callable[[tuple[TrashEntry, ...]], None]) -> Schedule[Any]: ...
+
+    def close(self) -> None: ...
+
     @property
-    def trash(self) -> Trash: ...
+    def trash(self) -> Trash | RemoteTrash: ...
 
 
 class _Mount:
     """One mount point: its door, its threads, what is late, and the look at it that `get_status` waits for."""
 
-    def __init__(self, mp: str, door: Door, bounds: Bounds = (0, 0)) -> None:
+    def __init__(self, mp: str, door: Door, bounds: Bounds = (0, 0), elsewhere: bool = False) -> None:
         self.minimum, self.low = bounds
+        self.elsewhere = elsewhere
         self.mp = mp
         self.door = door
         self.pool = ThreadPoolExecutor(THREADS, f"mount {mp}")
@@ -72,7 +80,7 @@ class _Mount:
         self.logs = ThreadPoolExecutor(1, f"logs {mp}")
         self.late: set[object] = set()
         self.probe: asyncio.Future[dict[str, Any]] | None = None
-        self.sweep: Sweep | None = None
+        self.sweep: Schedule[Any] | None = None
 
     def in_time(
         self,
@@ -121,7 +129,7 @@ class Mounts:
 
     def __init__(
         self,
-        roots: Mapping[str, Mount],
+        mounts: Mapping[str, Mount],
         scripts_dir: Path,
         door: Callable[[str, Mount, Path], Door] = door_of,
         deadline_s: float = DEADLINE_S,
@@ -129,7 +137,10 @@ class Mounts:
     ) -> None:
         self._deadline_s = deadline_s
         self._scripts_dir = scripts_dir
-        self._mounts = {mp: _Mount(mp, door(mp, root, scripts_dir), bounds(mp)) for mp, root in roots.items()}
+        self._mounts = {
+            mp: _Mount(mp, door(mp, mount, scripts_dir), bounds(mp), mount.path is None)
+            for mp, mount in mounts.items()
+        }
         self._watching: asyncio.TimerHandle | None = None
         # All mount points share the scripts folder: where it hangs, what needs no script goes on.
         self._scripts = _Mount("the scripts folder", door("", Mount(path=scripts_dir), scripts_dir))
@@ -144,6 +155,9 @@ class Mounts:
         elif isinstance(order, SyncData):
             loop = asyncio.get_running_loop()
             mount.seals.submit(lambda: loop.call_soon_threadsafe(tell, _done(mount.door, order)))
+        elif isinstance(order, MakeFolder) and order.script is not None and mount.elsewhere:
+            message = f"{mount.mp} lies elsewhere, where no conversion can run; leave {order.script} out."
+            tell(Failed("invalid_name", message, {"field": "convert_script", "rule": "elsewhere"}))
         elif isinstance(order, MakeFolder) and order.script is not None:
             unchecked = replace(order, script=None)
 
@@ -233,7 +247,9 @@ class Mounts:
         def looked(mount: _Mount, state: dict[str, Any]) -> None:
             if self._watching is not None:
                 reason = f"The mount point {mount.mp} cannot be used: {state['reason']}"
-                tell(Look(mount.mp, state["free_bytes"], reason.rstrip(".") + ".", mount.minimum, mount.low))
+                answers = state["state"] == "ok"
+                free = state["free_bytes"]
+                tell(Look(mount.mp, free, reason.rstrip(".") + ".", mount.minimum, mount.low, answers))
 
         def answered(mount: _Mount, told: asyncio.Future[dict[str, Any]]) -> None:
             looked(mount, told.result())
@@ -291,7 +307,7 @@ class Mounts:
                 loop.call_soon_threadsafe(expired, entries)
 
         for mount in self._mounts.values():
-            mount.sweep = Sweep(mount.door.trash, mount.mp, keep_s, tell)
+            mount.sweep = mount.door.sweep(keep_s, tell)
             mount.sweep.start()
 
     def close(self) -> None:
@@ -304,17 +320,7 @@ class Mounts:
                 mount.sweep.stop()
             for pool in (mount.pool, mount.seals, mount.logs):
                 pool.shutdown(wait=False, cancel_futures=True)
-
-
-def make_first_mount(roots: Mapping[str, Path], state_dir: Path) -> None:
-    """At the very first start, make the folder of the default mount point where it lies beside the state.
-
-    Only then: later, a folder that is not there is a disk that is not mounted.
-    """
-    root = roots.get("file:///")
-    if root is not None and state_dir.parent in root.parents:
-        with suppress(OSError):  # the start warns of a mount point that is not there
-            root.mkdir(parents=True, exist_ok=True)
+            mount.door.close()
 
 
 def _close_log(opened: Opened) -> None:
@@ -340,8 +346,8 @@ def _begun(mount: _Mount, order: Order) -> Result:
     """As `_done`, but nothing new is begun where too little is free for it."""
     if mount.minimum and isinstance(order, MakeFolder) and order.marker_name == ACQ_MARKER:
         with suppress(OSError):  # the door says what is wrong with it
-            free = _free(mount)
-            if free < mount.minimum:
+            free = mount.door.free_bytes()
+            if free is not None and free < mount.minimum:
                 message = (
                     f"The mount point {mount.mp} has {free} bytes free; a new acquisition needs {mount.minimum}. "
                     "Make room there and try again."
@@ -368,17 +374,11 @@ def _state(mount: _Mount) -> dict[str, Any]:
     if isinstance(result, Failed):
         return _unavailable(mount.mp, result.message)
     try:
-        free = _free(mount)
+        free = mount.door.free_bytes()
     except OSError as error:
         return _unavailable(mount.mp, error.strerror or str(error))
     trash = mount.door.trash.measured
     return {"mp": mount.mp, "state": "ok", "free_bytes": free, "reason": None, "trash": trash}
-
-
-def _free(mount: _Mount) -> int:
-    """Bytes that are free there for the service. Raises OSError."""
-    disk = os.statvfs(mount.door.local_path(()))
-    return disk.f_bavail * disk.f_frsize
 
 
 def _unavailable(mp: str, reason: str) -> dict[str, Any]:

@@ -35,9 +35,10 @@ from .desk.messages import Ticket
 from .desk.out import Out
 from .doors.conversion import Scripts, Settings
 from .doors.manifest_processes import ManifestProcesses
+from .doors.mount_kinds import make_first_mount
 from .failpoints import passing
 from .mount_tables import folders
-from .mounts import NO_ANSWER, Mounts, make_first_mount
+from .mounts import NO_ANSWER, Mounts
 from .notify import notify
 from .queries import READERS, Queries
 from .reading import Reading
@@ -82,7 +83,7 @@ class Service:
         self._lock = StateLock(config.state_dir)
         if not config.database_path.exists():
             make_first_mount(folders(config.mounts), config.state_dir)
-        places = Places({mp: str(root) for mp, root in folders(config.mounts).items()})
+        places = Places({mp: str(each.path) if each.path else None for mp, each in config.mounts.items()})
         writer = SqliteWriter(config.database_path)
         snapshot = writer.snapshot()
         self._database = Database(writer, SqliteLookups(config.database_path))
@@ -135,7 +136,7 @@ class Service:
         locks = config.state_dir / "locks"
         settings = Settings(given.timeout_s, given.grace_s, given.log_bytes, locks, given.env, given.pid_namespace)
         self._scripts = Scripts(loop, settings, self._on_progress, self._on_ended)
-        self._manifests = ManifestProcesses(loop, folders(config.mounts), config.manifest.processes, self._outcome)
+        self._manifests = ManifestProcesses(loop, config.mounts, config.manifest.processes, self._outcome)
         self._sources = Sources(config, self._database.ask, self._mounts, self._outcome)
         try:
             tails, last_seq = self._journal.tails(), self._journal.last_seq

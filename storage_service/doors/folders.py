@@ -9,19 +9,23 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
+from storage_protocol.records import TrashEntry
 from storage_service.doors.beside import add_block, keep
 from storage_service.doors.directory import Directory, NotPlainFileError
 from storage_service.doors.losses import Losses
 from storage_service.doors.markers import Marker, markers_in
 from storage_service.doors.mount_info import missing
 from storage_service.doors.runnable import runnable_script
+from storage_service.doors.segments import check_segments
 from storage_service.doors.trash import Trash
+from storage_service.doors.trash_sweep import Sweep
 from storage_service.failpoints import passing
 from storage_service.rules.trash_work import GiveUp, LookIntoTrash, RestoreFolder
 from storage_service.rules.work import (
@@ -100,7 +104,7 @@ class FolderMount:
 
         Raises `Fault` for what `carry_out` answers; what is no plain file is left as it is.
         """
-        _check_segments((*path, name))
+        check_segments((*path, name))
         with self._outside(), ExitStack() as opened:
             folder = self._walk(opened, path)[-1]
             passing("folders.open_log")
@@ -111,8 +115,20 @@ class FolderMount:
 
     def local_path(self, path: Segments) -> Path:
         """Where the file system of this host has that folder; for telling, not for opening. Raises `Fault`."""
-        _check_segments(path)
+        check_segments(path)
         return self._root.joinpath(*path)
+
+    def free_bytes(self) -> int:
+        """How many bytes are free for the service. Raises OSError."""
+        disk = os.statvfs(self._root)
+        return disk.f_bavail * disk.f_frsize
+
+    def sweep(self, keep_s: float, expired: Callable[[tuple[TrashEntry, ...]], None]) -> Sweep:
+        """The sweep of its trash."""
+        return Sweep(self.trash, self._mp, keep_s, expired)
+
+    def close(self) -> None:
+        """Nothing is held between two orders."""
 
     def _reach(self) -> Done:
         with self._at_root() as root:
@@ -136,7 +152,7 @@ class FolderMount:
         return root
 
     def _make(self, order: MakeFolder) -> Done | Taken:
-        _check_segments((*order.path, order.uid, order.set_aside or order.uid))  # all three become names
+        check_segments((*order.path, order.uid, order.set_aside or order.uid))  # all three become names
         if order.script is not None:
             runnable_script(self._scripts_dir, order.script)
         with ExitStack() as opened:
@@ -210,7 +226,7 @@ class FolderMount:
         return folder
 
     def _restore(self, order: RestoreFolder) -> Done:
-        _check_segments((*order.path, order.name, order.set_aside or order.name))
+        check_segments((*order.path, order.name, order.set_aside or order.name))
         with ExitStack() as opened:
             with self._lock:
                 above = self._walk(opened, order.path[:-1], order)
@@ -301,7 +317,7 @@ class FolderMount:
         return Done()
 
     def _keep(self, order: KeepFile) -> Kept:
-        _check_segments((order.name,))
+        check_segments((order.name,))
         with ExitStack() as opened, self._lock:
             return Kept(keep(self._own_folder(opened, order), order.name, order.content))
 
@@ -315,7 +331,7 @@ class FolderMount:
     ) -> list[Directory]:
         """The open folders from the mount's root to `path`. For an order, what is missing is made, and what is
         another's is refused before anything is made in it."""
-        _check_segments(path)
+        check_segments(path)
         chain = [opened.enter_context(self._at_root())]
         for depth in range(len(path) + 1):
             if depth:
@@ -375,11 +391,3 @@ class FolderMount:
         except OSError as error:
             said = error.strerror or type(error).__name__
             raise self._unavailable(said if error.filename is None else f"{said}: {error.filename}") from error
-
-
-def _check_segments(path: Segments) -> None:
-    """The rules have checked every name long before; this is the last gate. A leading dot is the service's own."""
-    for name in path:
-        if not name or name.startswith(".") or "/" in name or not name.isprintable():
-            message = f"{name!r} cannot be a segment of a path: no empty ones, no leading dot, no slash."
-            raise Fault("invalid_name", message, field="path", rule="segment")

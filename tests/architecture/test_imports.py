@@ -24,6 +24,7 @@ PLANTS = {
     "zmq": ("storage_service/doors/markers.py", "import zmq"),
     "apsw": ("storage_service/desk/batch.py", "import apsw"),
     "aioca": ("storage_service/doors/markers.py", "import aioca"),
+    "elsewhere": ("storage_service/doors/markers.py", "import s3fs"),
     "store": ("storage_service/mounts.py", "from storage_service.store import sqlite"),
 }
 

@@ -1,0 +1,262 @@
+"""The door to mount points elsewhere in the network: folders, their marker files, and what is set aside.
+
+It keeps the promises of the door to folders of this host, as far as the other side can:
+
+1. A folder belongs to whom its marker names. Another's folder is never built in, changed or moved.
+2. A folder without our uid was never made by us. Where there are no folders, its marker makes it.
+3. An order that was interrupted is carried out again from its start, with the same result.
+4. Done means that the other side has said so of every file. What it does with them is its own affair.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from storage_protocol.records import DiskUse, TrashEntry
+from storage_service.doors.beside import add_block, keep
+from storage_service.doors.folder import NotPlainFileError
+from storage_service.doors.markers import Marker, markers_in
+from storage_service.doors.remote_files import RemoteFiles, RemoteFolder
+from storage_service.doors.remote_sweep import RemoteSweep
+from storage_service.doors.remote_trash import RemoteTrash
+from storage_service.doors.segments import check_segments
+from storage_service.rules.trash_work import GiveUp, LookIntoTrash, RestoreFolder
+from storage_service.rules.work import (
+    ACQ_LOG,
+    TRASH,
+    Done,
+    Failed,
+    Fault,
+    KeepFile,
+    Kept,
+    MakeFolder,
+    Order,
+    ReachMount,
+    Result,
+    SyncData,
+    Synced,
+    Taken,
+    WriteMarker,
+)
+
+Segments = tuple[str, ...]
+OwnFolder = SyncData | WriteMarker | KeepFile
+
+
+class RemoteMount:
+    """One mount point that lies elsewhere. Its methods may be called from several threads at once."""
+
+    def __init__(self, mp: str, files: RemoteFiles) -> None:
+        self._mp = mp
+        self._files = files
+        # As of `FolderMount`: from the look at the markers until ours is in place.
+        self._lock = threading.Lock()
+        self.trash = RemoteTrash(mp, files)
+
+    def carry_out(self, order: Order) -> Result:
+        """Carry out an order; see `FolderMount.carry_out`."""
+        try:
+            with self._outside():
+                match order:
+                    case ReachMount():
+                        self._files.reach()
+                        return Done()
+                    case MakeFolder():
+                        return self._make(order)
+                    case SyncData():
+                        return self._sync(order)
+                    case WriteMarker():
+                        return self._write(order)
+                    case KeepFile():
+                        return self._keep(order)
+                    case LookIntoTrash():
+                        return self.trash.look(order)
+                    case RestoreFolder():
+                        return self._restore(order)
+                    case GiveUp():
+                        return self.trash.give_up(order)
+        except Fault as fault:
+            return Failed(fault.code, fault.message, fault.details)
+
+    def open_log(self, path: Segments, name: str) -> int:
+        """Raises `Fault`: there is no descriptor of a file elsewhere."""
+        raise self._unavailable("it lies elsewhere in the network, and no program can be started in it")
+
+    def local_path(self, path: Segments) -> Path:
+        """Raises `Fault`: this host has none."""
+        raise self._unavailable("it lies elsewhere in the network, and has no folder on this host")
+
+    def free_bytes(self) -> int | None:
+        """How many bytes are free, where the other side tells. Raises OSError."""
+        return self._files.free_bytes()
+
+    def sweep(self, keep_s: float, expired: Callable[[tuple[TrashEntry, ...]], None]) -> RemoteSweep:
+        """The sweep of its trash."""
+        return RemoteSweep(self.trash, self._mp, keep_s, expired)
+
+    def close(self) -> None:
+        self._files.close()
+
+    def _make(self, order: MakeFolder) -> Done | Taken:
+        check_segments((*order.path, order.uid, order.set_aside or order.uid))  # all three become names
+        place = "/".join(order.path)
+        with self._lock:
+            self._way(order.path[:-1], order)
+            stands = self._files.kind(place)
+            made = stands == "folder" and self._made_before(place, order)
+            if order.fresh and stands is not None and not made:
+                return Taken()
+            aside = order.set_aside
+            if aside is not None and not made and (stands is not None or self.trash.is_unfinished(place, aside)):
+                self._set_aside(order, aside)
+                stands = self._files.kind(place)
+            folder = RemoteFolder(self._files, place)
+            if stands is not None:
+                self._refuse_others(self._folder(order.path), order)
+                folder.replace(order.marker_name, order.marker)
+                return Done()
+            try:
+                self._files.publish(place, order.marker_name, order.marker, f".{order.uid}")
+            except FileExistsError as error:
+                if order.fresh:
+                    return Taken()
+                # A second try will adopt or refuse it.
+                raise self._unavailable(f"{place} was made by somebody else at the same moment") from error
+        return Done()
+
+    def _made_before(self, place: str, order: MakeFolder | RestoreFolder) -> bool:
+        """Whether an earlier try of this order has made the folder."""
+        return any(marker.uid == order.uid for marker in markers_in(RemoteFolder(self._files, place)))
+
+    def _set_aside(self, order: MakeFolder | RestoreFolder, name: str) -> None:
+        place = "/".join(order.path)
+        if not self.trash.is_unfinished(place, name):
+            folder = self._folder(order.path)
+            self._refuse_others(folder, order)
+            if order.aside and all(marker.uid == name for marker in markers_in(folder)):
+                folder.replace(order.marker_name, order.aside)
+        self.trash.set_aside(place, name)
+
+    def _restore(self, order: RestoreFolder) -> Done:
+        check_segments((*order.path, order.name, order.set_aside or order.name))
+        place = "/".join(order.path)
+        with self._lock:
+            self._way(order.path[:-1], order)
+            if not self.trash.has(order.name):
+                if self._files.kind(place) == "folder" and self._made_before(place, order):
+                    return Done()
+                message = f"There is nothing {order.name} in the trash of {self._mp}."
+                raise Fault("not_found", message, what="trash", id=order.name)
+            if not self.trash.is_on_its_way(order.name, place):
+                self._make_room(order, place)
+            try:
+                self.trash.bring_back(order.name, place)
+            except FileExistsError as error:
+                raise self._unavailable(f"{place} was made by somebody else at the same moment") from error
+        return Done()
+
+    def _make_room(self, order: RestoreFolder, place: str) -> None:
+        """See that the entry is the one that is meant, and set aside what stands in its place."""
+        entry = RemoteFolder(self._files, f"{TRASH}/{order.name}")
+        if not any((each.id, each.uid) == (order.id, order.uid) for each in markers_in(entry)):
+            raise self._unavailable(f"the entry {order.name} of the trash was changed by somebody")
+        stands = self._files.kind(place)
+        if order.set_aside is None and stands is not None:
+            message = f"Something stands at {place} below {self._mp}, where it would go back to."
+            raise Fault("already_exists", message, what="folder", id=place)
+        aside = order.set_aside
+        if aside is not None and (stands is not None or self.trash.is_unfinished(place, aside)):
+            self._set_aside(order, aside)
+
+    def _sync(self, order: SyncData) -> Synced:
+        """What the other side has answered is as durable as it makes it: nothing to sync, only to count."""
+        folder = self._own_folder(order)
+        files = size = 0
+        for each in self._files.walk(folder.path):
+            files, size = files + 1, size + each.size
+        return Synced(DiskUse(files, size, size))
+
+    def _write(self, order: WriteMarker) -> Done:
+        with self._lock:
+            folder = self._own_folder(order)
+            if order.log:
+                try:
+                    add_block(folder, order.head, order.log)
+                except NotPlainFileError as error:
+                    raise self._in_the_way((*order.path, ACQ_LOG), "folder", "plain file") from error
+            folder.replace(order.marker_name, order.marker)
+        return Done()
+
+    def _keep(self, order: KeepFile) -> Kept:
+        check_segments((order.name,))
+        with self._lock:
+            return Kept(keep(self._own_folder(order), order.name, order.content))
+
+    def _own_folder(self, order: OwnFolder) -> RemoteFolder:
+        check_segments(order.path)
+        self._files.reach()
+        folder = self._folder(order.path)
+        self._refuse_others(folder, order)
+        return folder
+
+    def _folder(self, path: Segments) -> RemoteFolder:
+        """A folder that is there. Says what is in the way."""
+        kind = self._files.kind("/".join(path))
+        if kind is None:
+            raise self._unavailable(f"the folder {'/'.join(path)} is gone")
+        if kind != "folder":
+            raise self._in_the_way(path, kind, "folder")
+        return RemoteFolder(self._files, "/".join(path))
+
+    def _way(self, path: Segments, order: MakeFolder | RestoreFolder) -> None:
+        """From the mount's root to `path`: what is another's is refused before anything is made in it, and what is
+        missing is made."""
+        self._files.reach()
+        missing = False
+        for depth in range(len(path) + 1):
+            place = "/".join(path[:depth])
+            kind = None if missing else self._files.kind(place)
+            if kind is None:
+                missing = True
+                self._files.make_folder(place)
+                continue
+            if kind != "folder":
+                raise self._in_the_way(path[:depth], kind, "folder")
+            for marker in markers_in(RemoteFolder(self._files, place)):
+                if (depth, marker.id) not in order.above:
+                    raise self._belongs_to(marker, path[:depth])
+
+    def _refuse_others(self, folder: RemoteFolder, order: MakeFolder | RestoreFolder | OwnFolder) -> None:
+        """As of `FolderMount`."""
+        for marker in markers_in(folder):
+            same = (marker.name, marker.id) == (order.marker_name, order.id)
+            if not same or (isinstance(order, OwnFolder) and marker.uid != order.uid):
+                raise self._belongs_to(marker, order.path)
+
+    def _belongs_to(self, marker: Marker, path: Segments) -> Fault:
+        place = f"The folder {'/'.join(path)} below {self._mp}" if path else f"The mount point {self._mp} itself"
+        return Fault("already_exists", f"{place} belongs to {marker}.", what="folder", id=marker.id)
+
+    def _in_the_way(self, path: Segments, kind: str, wanted: str) -> Fault:
+        place = "/".join(path)
+        if kind == "link":
+            message = f"{place} below {self._mp} is a symbolic link, and none is followed there."
+            return Fault("invalid_name", message, field="path", rule="symlink")
+        message = f"{place} below {self._mp} is a {kind}, where a {wanted} has to be."
+        return Fault("already_exists", message, what=kind, id=place)
+
+    def _unavailable(self, reason: str) -> Fault:
+        return Fault(
+            "unavailable", f"The mount point {self._mp} cannot be used as asked: {reason}.", reason=reason
+        )
+
+    @contextmanager
+    def _outside(self) -> Iterator[None]:
+        """Turns what the other side says into a `Fault`."""
+        try:
+            yield
+        except OSError as error:
+            raise self._unavailable(error.strerror or str(error) or type(error).__name__) from error
