@@ -31,7 +31,7 @@ PLANTS = {
 # What a package imports besides the standard library and itself.
 ALLOWED = {
     "storage_protocol": {"msgpack", "msgspec"},
-    "storage_client": {"storage_protocol", "msgspec", "zmq"},
+    "storage_client": {"storage_protocol", "msgspec", "zmq", "s3fs", "sshfs"},
     "storage_service.rules": {"storage_protocol", "msgspec", "blake3"},
     "storage_service.desk": {"storage_protocol", "storage_service.rules", "msgspec"},
 }
