@@ -69,12 +69,18 @@ def module(address: str) -> str | None:
     return "it must be HOST:PORT"
 
 
+def remote(text: str) -> str | None:
+    return None if text in ("refuse", "scratch") else "it must be refuse or scratch"
+
+
 RULES: dict[str, Callable[[Any], str | None]] = {
     "state_dir": folder,
     "database": database,
     "endpoints.commands": endpoint,
     "endpoints.events": endpoint,
     "conversion.scripts_dir": folder,
+    "conversion.remote": remote,
+    "conversion.scratch_dir": folder,
     "journal.keep_days": journal_keep_days,
     "sources.varmod": module,
 }

@@ -32,6 +32,12 @@ class Conversion(Struct, frozen=True, forbid_unknown_fields=True):
     scripts_dir: Path = Path("conversions")
     """The folder, absolute, below which every conversion script lies."""
 
+    remote: str = "refuse"
+    """Conversions of what lies elsewhere in the network: `refuse` them, or run them in a copy, `scratch`."""
+
+    scratch_dir: Path = Path("scratch")
+    """The folder, absolute, of those copies; it is the service's own, and emptied at every start."""
+
     max_parallel: Count = 2
     """How many conversions run at the same time."""
 

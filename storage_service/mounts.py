@@ -22,22 +22,35 @@ from msgspec.structs import replace
 
 from storage_protocol.records import TrashEntry
 
+from .doors.conversion_scratch import Scratch
 from .doors.log_writer import LogWriter
 from .doors.mount_kinds import door_of
+from .doors.remote_mount import RemoteMount
 from .doors.remote_trash import RemoteTrash
 from .doors.runnable import runnable_script
 from .doors.trash import Measured, Place, Trash
 from .doors.trash_schedule import Schedule
 from .failpoints import passing
+from .mount_answers import NO_ANSWER as NO_ANSWER
+from .mount_answers import away, does_not_answer, not_configured
 from .mount_tables import Mount
 from .rules.space import Look
-from .rules.work import ACQ_MARKER, Failed, Fault, MakeFolder, Order, ReachMount, Result, RunScript, SyncData
+from .rules.work import (
+    ACQ_MARKER,
+    Ended,
+    Failed,
+    Fault,
+    MakeFolder,
+    Order,
+    ReachMount,
+    Result,
+    RunScript,
+    SyncData,
+)
 
 THREADS = 4
 SEAL_THREADS = 2
 DEADLINE_S = 10.0
-# The reason of what is told in the place of an answer.
-NO_ANSWER = "no answer"
 
 _log = structlog.get_logger("storage_service")
 
@@ -134,7 +147,9 @@ class Mounts:
         door: Callable[[str, Mount, Path], Door] = door_of,
         deadline_s: float = DEADLINE_S,
         bounds: Callable[[str], Bounds] = lambda mp: (0, 0),
+        scratch: Scratch | None = None,
     ) -> None:
+        self.scratch = scratch
         self._deadline_s = deadline_s
         self._scripts_dir = scripts_dir
         self._mounts = {
@@ -149,14 +164,14 @@ class Mounts:
         """Do what the order says; `tell` hears what came of it, in time or as `unavailable`."""
         mount = self._mounts.get(order.mp)
         if mount is None:
-            tell(_not_configured(order))
+            tell(not_configured(order))
         elif mount.late:
-            tell(_does_not_answer(mount.mp))
+            tell(does_not_answer(mount.mp))
         elif isinstance(order, SyncData):
             loop = asyncio.get_running_loop()
             mount.seals.submit(lambda: loop.call_soon_threadsafe(tell, _done(mount.door, order)))
-        elif isinstance(order, MakeFolder) and order.script is not None and mount.elsewhere:
-            message = f"{mount.mp} lies elsewhere, where no conversion can run; leave {order.script} out."
+        elif isinstance(order, MakeFolder) and order.script is not None and mount.elsewhere and not self.scratch:
+            message = f"{mount.mp} lies elsewhere, and conversion.remote is refuse; leave {order.script} out."
             tell(Failed("invalid_name", message, {"field": "convert_script", "rule": "elsewhere"}))
         elif isinstance(order, MakeFolder) and order.script is not None:
             unchecked = replace(order, script=None)
@@ -169,7 +184,7 @@ class Mounts:
 
             self._find_script(order.script, checked)
         else:
-            work, refuse = (lambda: _begun(mount, order)), (lambda: _does_not_answer(mount.mp))
+            work, refuse = (lambda: _begun(mount, order)), (lambda: does_not_answer(mount.mp))
             mount.in_time(mount.pool, self._deadline_s, work, refuse, tell)
 
     def _find_script(self, name: str, tell: Callable[[Path | Fault], None]) -> None:
@@ -183,9 +198,9 @@ class Mounts:
                 return fault
 
         if scripts.late:
-            tell(_away("The scripts folder"))
+            tell(away("The scripts folder"))
         else:
-            scripts.in_time(scripts.pool, self._deadline_s, work, lambda: _away("The scripts folder"), tell)
+            scripts.in_time(scripts.pool, self._deadline_s, work, lambda: away("The scripts folder"), tell)
 
     def open_script(self, order: RunScript, tell: Callable[[Opened], None]) -> None:
         """The script, the folder and the open log of a conversion; or why there are none, with the reason
@@ -194,16 +209,20 @@ class Mounts:
         if mount is None:
             tell(Fault("unavailable", f"The mount point {order.mp} is not configured any more.", reason="mount"))
         elif mount.late:
-            tell(_away(f"The mount point {mount.mp}"))
+            tell(away(f"The mount point {mount.mp}"))
         else:
 
             def found(script: Path | Fault) -> None:
                 if isinstance(script, Fault):
                     tell(script)
                     return
+                if mount.elsewhere and self.scratch:  # for as long as it takes to fetch everything
+                    loop = asyncio.get_running_loop()
+                    mount.seals.submit(lambda: loop.call_soon_threadsafe(tell, self._open(mount, order, script)))
+                    return
                 work, refuse = (
                     (lambda: self._open(mount, order, script)),
-                    (lambda: _away(f"The mount point {mount.mp}")),
+                    (lambda: away(f"The mount point {mount.mp}")),
                 )
                 mount.in_time(mount.pool, self._deadline_s, work, refuse, tell, _close_log)
 
@@ -212,13 +231,25 @@ class Mounts:
     def _open(self, mount: _Mount, order: RunScript, script: Path) -> Opened:
         door = mount.door
         try:
+            if self.scratch and isinstance(door, RemoteMount):
+                return (script, *self.scratch.fetch(door, order))
             return script, door.local_path(order.path), door.open_log(order.path, order.log_name)
         except Fault as fault:
             if fault.code == "unavailable" and isinstance(_done(door, ReachMount(mount.mp)), Failed):
-                return _away(f"The mount point {mount.mp}")
+                return away(f"The mount point {mount.mp}")
             return fault
         except Exception as error:  # noqa: BLE001  a defect of a door must reach who waits
             return Fault("unavailable", f"The conversion cannot be started: {error}.", reason=repr(error))
+
+    def bring_back(self, mp: str, result: Ended, tell: Callable[[Ended], None]) -> None:
+        """Bring back what an attempt that ran in a copy has made; `tell` hears what came of both."""
+        loop, mount = asyncio.get_running_loop(), self._mounts.get(mp)
+
+        def back(told: Ended) -> None:
+            loop.call_soon_threadsafe(tell, told)
+
+        if not self.scratch or mount is None or not self.scratch.ended(result, mount.seals, back):
+            tell(result)
 
     def logs(self, mp: str) -> Executor:
         """Where the logs of conversions below this mount point are written; what is late has failed."""
@@ -329,10 +360,6 @@ def _close_log(opened: Opened) -> None:
         os.close(opened[2])
 
 
-def _away(what: str) -> Fault:
-    return Fault("unavailable", f"{what} does not answer; try again when it does.", reason=NO_ANSWER)
-
-
 def _done(door: Door, order: Order) -> Result:
     passing("mounts.order_taken")
     try:
@@ -354,19 +381,6 @@ def _begun(mount: _Mount, order: Order) -> Result:
                 )
                 return Failed("unavailable", message, {"reason": "space"})
     return _done(mount.door, order)
-
-
-def _does_not_answer(mp: str) -> Failed:
-    message = f"The mount point {mp} does not answer; try again when it does."
-    return Failed("unavailable", message, {"reason": NO_ANSWER})
-
-
-def _not_configured(order: Order) -> Failed:
-    if isinstance(order, ReachMount):
-        message = f"The mount point {order.mp!r} is not configured; the service's [mounts] must name it."
-        return Failed("not_found", message, {"what": "mount", "id": order.mp})
-    message = f"The mount point {order.mp!r} is not configured any more; nothing can be done there until it is."
-    return Failed("unavailable", message, {"reason": "mount point not configured"})
 
 
 def _state(mount: _Mount) -> dict[str, Any]:

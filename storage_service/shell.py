@@ -34,6 +34,7 @@ from .desk.keyring import Keyring
 from .desk.messages import Ticket
 from .desk.out import Out
 from .doors.conversion import Scripts, Settings
+from .doors.conversion_scratch import Scratch, in_copy
 from .doors.manifest_processes import ManifestProcesses
 from .doors.mount_kinds import make_first_mount
 from .failpoints import passing
@@ -88,7 +89,9 @@ class Service:
         snapshot = writer.snapshot()
         self._database = Database(writer, SqliteLookups(config.database_path))
         readers = [Reader(config.database_path, places, snapshot.journal_id) for _ in range(READERS)]
-        self._mounts = Mounts(config.mounts, config.conversion.scripts_dir, bounds=config.space.bounds)
+        given = config.conversion
+        scratch = Scratch(given.scratch_dir) if given.remote == "scratch" else None
+        self._mounts = Mounts(config.mounts, given.scripts_dir, bounds=config.space.bounds, scratch=scratch)
         self._started_at = to_wire(time.time())
         self._journal_id = snapshot.journal_id
         self._service_id = str(uuid4())
@@ -177,6 +180,8 @@ class Service:
         passing("shell.recover")
         ids = [each.conversion_id for each in self._snapshot.conversions if each.state == "running"]
         ended = await self._loop.run_in_executor(None, self._scripts.end_leftovers, ids)
+        if self._mounts.scratch:
+            await self._loop.run_in_executor(None, self._mounts.scratch.clear)
         told = take_up(self._desk, self._snapshot, self._now())
         passing("shell.recovered")
         _log.info("recovered", **told, processes_ended=ended)
@@ -231,6 +236,11 @@ class Service:
         return Now(time.time(), time.monotonic())
 
     def _on_ended(self, result: Ended) -> None:
+        found = self._desk.state.records.get(("conversion", result.conversion_id))
+        mp = found.mp if isinstance(found, Conversion) else ""
+        self._mounts.bring_back(mp, result, self._on_result)
+
+    def _on_result(self, result: Ended) -> None:
         passing("shell.script_ended")
         self._queries.progress.pop(result.conversion_id, None)
         self._desk.ended(result, self._now())
@@ -346,6 +356,8 @@ class Service:
             self._on_ended(Ended(order.conversion_id, order.attempt, how, reason=opened.message))
             return
         script, folder, log_fd = opened
+        if not order.argv[0]:  # its mount point has no folder on this host
+            order = in_copy(order, folder)
         passing("shell.script_starts")
         self._scripts.start(order, script, folder, log_fd, self._mounts.logs(order.mp))
         passing("shell.script_started")

@@ -13,10 +13,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from storage_protocol.records import DiskUse, TrashEntry
 from storage_service.doors.beside import add_block, keep
+from storage_service.doors.conversion_scratch import COPY_BYTES, copied
 from storage_service.doors.folder import NotPlainFileError
 from storage_service.doors.markers import Marker, markers_in
 from storage_service.doors.remote_files import RemoteFiles, RemoteFolder
@@ -26,6 +28,7 @@ from storage_service.doors.segments import check_segments
 from storage_service.rules.trash_work import GiveUp, LookIntoTrash, RestoreFolder
 from storage_service.rules.work import (
     ACQ_LOG,
+    ACQ_MARKER,
     TRASH,
     Done,
     Failed,
@@ -99,6 +102,30 @@ class RemoteMount:
 
     def close(self) -> None:
         self._files.close()
+
+    def fetch(self, path: Segments, to: Path) -> None:
+        """Copy every file of a folder into one of this host. `Fault`, too, for a name that leads out of it."""
+        with self._outside():
+            folder = self._folder(path)
+            for each in self._files.walk(folder.path):
+                if each.kind == "file":
+                    if {"", ".", ".."} & {*each.path.split("/")}:
+                        raise self._unavailable(f"{each.path!r} is no path below a folder")
+                    with self._files.open(folder.at(each.path)) as file:
+                        copied(iter(partial(file.read, COPY_BYTES), b""), to / each.path, each.mtime_ns)
+
+    def bring(self, path: Segments, id: str, uid: str, folder: Path, names: list[str]) -> None:
+        """Put files of a folder of this host into an acquisition's folder, if it is still that. Raises `Fault`."""
+        with self._outside():
+            place = self._own_folder(SyncData(self._mp, path, ACQ_MARKER, id, uid)).path
+            for name in names:
+                *above, _ = name.split("/")
+                for depth in range(1, len(above) + 1):
+                    below = f"{place}/{'/'.join(above[:depth])}"
+                    self._files.make_folder(below)
+                    if self._files.kind(below) not in ("folder", None):
+                        raise self._unavailable(f"{below} is no folder")
+                self._files.put(f"{place}/{name}", folder / name)
 
     def _make(self, order: MakeFolder) -> Done | Taken:
         check_segments((*order.path, order.uid, order.set_aside or order.uid))  # all three become names

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
@@ -51,8 +51,12 @@ class FolderSite(_Site):
         super().__init__("file:///", Mount(root))
 
     def files(self) -> dict[str, bytes]:
-        found = {str(each.relative_to(self.root)): each for each in self.root.rglob("*")}
-        return _without_notes({path: each.read_bytes() for path, each in found.items() if each.is_file()})
+        found = {}
+        for each in self.root.rglob("*"):
+            with suppress(FileNotFoundError):  # the service deletes it meanwhile
+                if each.is_file():
+                    found[str(each.relative_to(self.root))] = each.read_bytes()
+        return _without_notes(found)
 
     def put(self, path: str, content: bytes) -> None:
         (self.root / path).parent.mkdir(parents=True, exist_ok=True)

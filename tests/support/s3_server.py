@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -36,7 +36,11 @@ class S3Server:
     def keys(self, bucket: str) -> dict[str, bytes]:
         """Everything in a bucket."""
         found = self._system.call_s3("list_objects_v2", Bucket=bucket).get("Contents", [])
-        return {each["Key"]: self._system.cat_file(f"{bucket}/{each['Key']}") for each in found}
+        contents = {}
+        for each in found:
+            with suppress(FileNotFoundError):  # the service deletes it meanwhile
+                contents[each["Key"]] = self._system.cat_file(f"{bucket}/{each['Key']}")
+        return contents
 
     def put(self, bucket: str, key: str, content: bytes) -> None:
         self._system.call_s3("put_object", Bucket=bucket, Key=key, Body=content)

@@ -175,3 +175,113 @@ def test_a_mount_point_that_vanished_from_the_configuration_is_told_and_nothing_
             eventually(lambda: wire.call("get_acq", acq_id=acq["acq_id"])["sealed"])
     finally:
         service.close()
+
+
+CONVERT = """#!/bin/sh
+set -e
+echo "in $PWD with $1"
+[ "$PWD" = "$ACQ_DIR" ] && [ "$1" = "$ACQ_DIR" ] && [ -f "$ACQ_METADATA" ]
+mkdir -p plots
+tr x y < data.raw > plots/converted.raw
+echo changed > notes.txt
+ln -s /etc/passwd link
+rm -f gone.raw
+echo mine > acquisition.json
+[ ! -e fail ]
+"""
+
+
+@pytest.mark.parametrize("kind", ["s3", "sftp"])
+def test_a_conversion_runs_in_a_copy_and_what_it_made_is_brought_back(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    site: Any = request.getfixturevalue(kind)
+    service = serve(tmp_path / "service", site, conversion={"remote": "scratch", "scratch_dir": "scratch"})
+    try:
+        with service.connect() as wire:
+            plan(wire, site.mp)
+            acq = acquire(wire, convert_script=service.script("convert", CONVERT))
+            for name in ("data.raw", "notes.txt", "gone.raw"):
+                site.put(f"beam/run_daq/acq/{name}", b"xxx")
+            wire.call("close_acq_storage", storage_id="daq", acq_id=acq["acq_id"])
+            (done,) = ended(wire, acq)
+            assert (done["state"], done["attempt"], done["log"]["local_path"]) == ("succeeded", 1, None)
+            name = "manifest-1-conversion-1.json"
+            eventually(lambda: f"beam/run_daq/acq/{name}" in site.files())
+            found = {path.removeprefix("beam/run_daq/acq/"): each for path, each in site.files().items()}
+            assert found["plots/converted.raw"] == b"yyy"
+            assert found["notes.txt"] == b"changed\n"
+            assert found["gone.raw"] == b"xxx"
+            assert "link" not in found
+            assert json.loads(found["acquisition.json"])["uid"] == acq["uid"]
+            assert found["conversion-1-1.log"].startswith(b"in ")
+            # To the second, which is what SFTP tells, the first manifest may have been later than the script.
+            both = json.loads(found["manifest-1.json"])["files"] + json.loads(found[name])["files"]
+            listed = {each["path"] for each in both}
+            assert {"plots/converted.raw", "notes.txt", "conversion-1-1.log"} <= listed
+            assert list((service.folder / "scratch").iterdir()) == []
+            site.put("beam/run_daq/acq/fail", b"")
+            wire.call("retry_conversion", conversion_id=done["conversion_id"])
+            eventually(lambda: ended(wire, acq)[0]["state"] == "failed")
+            assert ended(wire, acq)[0]["reason"] == "exit code 1"
+            assert "beam/run_daq/acq/conversion-1-2.log" in site.files()
+    finally:
+        service.close()
+
+
+def ended(wire: Wire, acq: Any) -> list[Any]:
+    """The conversions of an acquisition, when none is under way."""
+
+    def look() -> list[Any]:
+        found: list[Any] = wire.call("list_conversions", acq_id=acq["acq_id"])["conversions"]
+        return found if all(each["state"] not in ("queued", "running") for each in found) else []
+
+    return eventually(look)
+
+
+def test_what_cannot_be_brought_back_is_a_failure_with_its_reason(sftp: SftpSite, tmp_path: Path) -> None:
+    service = serve(tmp_path / "service", sftp, conversion={"remote": "scratch", "scratch_dir": "scratch"})
+    go = tmp_path / "go"
+    script = f'#!/bin/sh\ntouch "{tmp_path}/runs"\nwhile [ ! -e "{go}" ]; do sleep 0.05; done\necho 1 > made\n'
+    try:
+        with service.connect() as wire:
+            plan(wire, sftp.mp)
+            acq = acquire(wire, convert_script=service.script("convert", script))
+            wire.call("close_acq_storage", storage_id="daq", acq_id=acq["acq_id"])
+            eventually((tmp_path / "runs").exists)
+            sftp.server.full = True
+            go.touch()
+            (done,) = ended(wire, acq)
+            assert done["state"] == "failed"
+            assert "its files cannot be brought back" in done["reason"]
+            assert "it is full" in done["reason"]
+            sftp.server.full = False
+            wire.call("retry_conversion", conversion_id=done["conversion_id"])
+            assert ended(wire, acq)[0]["state"] == "succeeded"
+            assert sftp.files()["beam/run_daq/acq/made"] == b"1\n"
+    finally:
+        service.close()
+
+
+def test_a_conversion_that_a_killed_service_left_runs_again_in_a_fresh_copy(
+    sftp: SftpSite, tmp_path: Path
+) -> None:
+    service = serve(tmp_path / "service", sftp, conversion={"remote": "scratch", "scratch_dir": "scratch"})
+    go = tmp_path / "go"
+    script = f'#!/bin/sh\n[ ! -e made ] || exit 3\necho 1 > made\ntouch "{tmp_path}/runs"\n'
+    script += f'while [ ! -e "{go}" ]; do sleep 0.05; done\n'
+    try:
+        with service.connect() as wire:
+            plan(wire, sftp.mp)
+            acq = acquire(wire, convert_script=service.script("convert", script))
+            wire.call("close_acq_storage", storage_id="daq", acq_id=acq["acq_id"])
+            eventually((tmp_path / "runs").exists)
+            service.kill()
+            (service.folder / "scratch" / "of-an-earlier-life").mkdir()
+            go.touch()
+            service.start()
+            (done,) = ended(wire, acq)
+            assert (done["state"], done["attempt"]) == ("succeeded", 2)
+            assert list((service.folder / "scratch").iterdir()) == []
+    finally:
+        service.close()

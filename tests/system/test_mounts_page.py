@@ -23,7 +23,7 @@ PAGE = (ROOT / "docs" / "mounts.md").read_text("utf-8")
 
 
 def test_the_table_of_the_page_loads(tmp_path: Path) -> None:
-    (text,) = re.findall(r"^```toml\n(.*?)^```$", PAGE, re.M | re.S)
+    text = "".join(re.findall(r"^```toml\n(.*?)^```$", PAGE, re.M | re.S))
     (tmp_path / "storage.toml").write_text(text)
     assert len(load(tmp_path / "storage.toml", {}, {}).mounts) == 5
 

@@ -95,6 +95,8 @@ def test_every_key_can_be_set_in_the_environment() -> None:
         "endpoints.insecure": "true",
         "mounts": '{"nfs://server/export": {"path": "/mnt", "mounted": "nfs"}}',
         "conversion.scripts_dir": "/scripts",
+        "conversion.remote": "scratch",
+        "conversion.scratch_dir": "/scratch",
         "conversion.max_parallel": "3",
         "conversion.timeout_s": "0.5",
         "conversion.max_attempts": "4",
@@ -186,6 +188,7 @@ def test_a_table_with_free_keys_is_taken_whole_from_the_first_that_names_it() ->
         ("state_dir = ''", "state_dir is ''; it must be the path of a folder."),
         ('state_dir = "a\\u0000"', "state_dir is 'a\\x00'; it must be the path of a folder."),
         ("conversion.scripts_dir = ''", "conversion.scripts_dir is ''; it must be the path of a folder."),
+        ("conversion.remote = 'copy'", "conversion.remote is 'copy'; it must be refuse or scratch."),
         ("journal.keys_keep_days = 0", "journal.keys_keep_days is 0; it must be an int of at least 1"),
         (
             "limits.frame_bytes = 1023",

@@ -16,7 +16,12 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 EXAMPLE = DEPLOY / "storage.example.toml"
 UNIT = DEPLOY / "storage-service.service"
 
-OF_THE_HOST = {"state_dir", "mounts", "conversion.scripts_dir"}  # not the defaults in the example
+OF_THE_HOST = {
+    "state_dir",
+    "mounts",
+    "conversion.scripts_dir",
+    "conversion.scratch_dir",
+}  # not the defaults in the example
 
 
 def settings() -> dict[str, str]:
