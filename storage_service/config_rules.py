@@ -56,10 +56,6 @@ def endpoint(address: str) -> str | None:
     return "it must be tcp://ADDRESS:PORT with a port of 1 to 65535, or ipc://PATH"
 
 
-def journal_keep_days(days: int) -> str | None:
-    return "this version keeps events for ever, so it must be 0" if days else None
-
-
 def module(address: str) -> str | None:
     """The address of a Pyrame module, or empty."""
     host, colon, port = address.rpartition(":")
@@ -74,7 +70,6 @@ RULES: dict[str, Callable[[Any], str | None]] = {
     "endpoints.commands": endpoint,
     "endpoints.events": endpoint,
     "conversion.scripts_dir": folder,
-    "journal.keep_days": journal_keep_days,
     "sources.varmod": module,
 }
 """By key; the value has its type and is in its range."""

@@ -60,8 +60,8 @@ class Conversion(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Journal(Struct, frozen=True, forbid_unknown_fields=True):
-    keep_days: int = 0
-    """Days for which events are kept; 0 is for ever, which is all that this version can do."""
+    keep_days: Annotated[int, Meta(ge=0, le=36_500)] = 0
+    """Days for which events are kept, at least; 0 is for ever."""
 
     keys_keep_days: Annotated[int, Meta(ge=1, le=3650)] = 7
     """Days for which an idempotency key is remembered, at least; `describe` reports them as `key_days`."""

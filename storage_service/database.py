@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Protocol
 
 from .desk.batch import Batch
@@ -16,6 +17,8 @@ class Writes(Protocol):
     """The write side of a store. Raises what `store.interface` says."""
 
     def commit(self, batch: Batch, key_date: float) -> Committed: ...
+
+    def tidy(self) -> bool: ...
 
     def close(self) -> None: ...
 
@@ -31,17 +34,31 @@ class LooksUp(Protocol):
 
 
 class Database:
-    """Used by the loop's thread; `tell` is called there with what came of it, an exception too."""
+    """Used by the loop's thread; `tell` is called there with what came of it, an exception too. `crash` hears, in
+    the writer's thread, of what leaves nobody knowing what the database has."""
 
-    def __init__(self, writer: Writes, lookups: LooksUp) -> None:
+    def __init__(self, writer: Writes, lookups: LooksUp, crash: Callable[[Exception], None]) -> None:
+        self._crash = crash
         self._writer = writer
         self._lookups = lookups
         self._writing = ThreadPoolExecutor(1, "writer")
         self._looking = ThreadPoolExecutor(1, "look-ups")
 
     def commit(self, batch: Batch, key_date: float, tell: Callable[[Any], None]) -> None:
-        """Make a batch durable."""
+        """Make a batch durable. What there is to tidy up comes after it was told."""
         self._hand(self._writing, lambda: self._writer.commit(batch, key_date), tell)
+        self._writing.submit(self._tidy)
+
+    def _tidy(self) -> None:
+        """In the writer's thread, one step; commits that came meanwhile go first."""
+        try:
+            more = self._writer.tidy()
+        except Exception as error:  # noqa: BLE001  nobody waits for what this thread does here
+            self._crash(error)
+            return
+        if more:
+            with suppress(RuntimeError):  # the service stops: the next start goes on
+                self._writing.submit(self._tidy)
 
     def look_up(self, keys: list[Key], tell: Callable[[Any], None]) -> None:
         """Find records by their keys."""

@@ -84,7 +84,7 @@ class Service:
         places = Places({mp: str(root) for mp, root in config.mounts.items()})
         writer = SqliteWriter(config.database_path)
         snapshot = writer.snapshot()
-        self._database = Database(writer, SqliteLookups(config.database_path))
+        self._database = Database(writer, SqliteLookups(config.database_path), self._cannot_tidy)
         readers = [Reader(config.database_path, places, snapshot.journal_id) for _ in range(READERS)]
         self._mounts = Mounts(config.mounts, config.conversion.scripts_dir, bounds=config.space.bounds)
         self._started_at = to_wire(time.time())
@@ -116,6 +116,7 @@ class Service:
             fresh=lambda: str(uuid4()),
             defect=lambda incident, error: _log.error("defect", incident=incident, exc_info=error),
             manifest_kind=lambda storage_id: config.files_of(storage_id).manifest,
+            events_keep_s=config.journal.keep_days * 86_400.0,
             fetches=lambda storage_id: config.files_of(storage_id).config is not None,
         )
 
@@ -367,6 +368,9 @@ class Service:
                 self._desk.expire_again()
         self._after()
         self._reading.go_on()
+
+    def _cannot_tidy(self, error: Exception) -> None:
+        self._crash("the database cannot be tidied up", error)
 
     def _on_defect(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """An exception that nobody caught: memory may no longer be what the database says."""

@@ -93,6 +93,7 @@ COMMANDS_ASKED: tuple[Command, ...] = (
     commands.Describe(),
     commands.GetStatus(),
     commands.ReplayEvents(after_seq=41, topics=("acquisition.", "conversion.failed/daq/"), limit=500),
+    commands.PruneEvents(before_seq=1_000_000),
     commands.ListTrash(mp="file:///", limit=20),
     commands.RestoreTrash(uid=RUN_UID, replace=True),
     commands.EmptyTrash(older_than_s=86_400.0),

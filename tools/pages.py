@@ -134,6 +134,7 @@ RESULTS: dict[str, dict[str, str]] = {
         "replay_events": (
             "`events`: list of event bodies; `last_seq`, `oldest_seq`: int; `journal_id`: str; `more`: bool"
         ),
+        "prune_events": "`before_seq`: int",
     },
     "4.7 Trash": {
         "list_trash": (

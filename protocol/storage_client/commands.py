@@ -315,6 +315,10 @@ class Commands(Annotations[S], Configuration[S], Variables[S]):
         """How the service fares: journal, mounts, conversions, queues, warnings."""
         return await self._ask(c.GetStatus(), Status)
 
+    async def prune_events(self, before_seq: int) -> int | S:
+        """Give the events before this one up, for good; its seq again."""
+        return await self._change_to(c.PruneEvents(before_seq=before_seq), lambda result: result["before_seq"])
+
     async def replay_events(
         self,
         after_seq: int = 0,

@@ -10,6 +10,8 @@ from . import arguments as a
 from .annotations import AnnotateNode as AnnotateNode
 from .annotations import ListAnnotations as ListAnnotations
 from .configuration import SetConfig as SetConfig
+from .journal import PruneEvents as PruneEvents
+from .journal import ReplayEvents as ReplayEvents
 from .specs import Command as Command
 from .specs import CommandSpec, spec_of
 from .variables import AddVar as AddVar
@@ -323,16 +325,6 @@ class GetStatus(Command, frozen=True, kw_only=True):
     CMD: ClassVar = "get_status"
 
 
-class ReplayEvents(Command, frozen=True, kw_only=True):
-    """Events of the journal, oldest first."""
-
-    CMD: ClassVar = "replay_events"
-    after_seq: a.Seq = 0
-    topics: a.Topics = ()
-    subject: a.Id | None = None
-    limit: a.PageSize = 1000
-
-
 # 4.7 Trash
 
 
@@ -375,7 +367,7 @@ COMMANDS: dict[str, CommandSpec] = {
         *(SetConfig, SetVar, AddVar, GetVar, ListVars),
         *(NewGroup, GetNode, ListNodes, FindNodes, AnnotateNode, ListAnnotations),
         *(ListConversions, GetConversion, RetryConversion, CancelConversion),
-        *(Ping, Describe, GetStatus, ReplayEvents),
+        *(Ping, Describe, GetStatus, ReplayEvents, PruneEvents),
         *(ListTrash, RestoreTrash, EmptyTrash),
     )
 }

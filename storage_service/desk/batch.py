@@ -99,6 +99,7 @@ class Batch:
     registers variables, each with its newest value: rows of the transaction without an event
     keys     (key, fingerprint, result)
     intents  open ones by id; None: carried out
+    prune_before  events before this seq are given up, 0: none; expire_events_before: those dated before this
     replies  (ticket, its result as msgpack, or a refusal), sent when the batch is durable
     """
 
@@ -121,6 +122,8 @@ class Batch:
         self.replies: list[tuple[Ticket, bytes | Refusal]] = []
         self.expire_keys_before: float | None = None
         self.forget_up_to_ms = 0
+        self.prune_before = 0
+        self.expire_events_before: float | None = None
         self.key_clock: tuple[float, float] | None = None
         self.newest_key_ms = 0
         self.bytes = 0
@@ -133,9 +136,12 @@ class Batch:
     @property
     def writes(self) -> bool:
         """Whether there is anything to commit."""
-        return bool(
-            self.rows or self.keys or self.registers or self.intents or self.expire_keys_before is not None
-        )
+        writes = self.rows or self.keys or self.registers or self.intents or self.prune_before
+        return bool(writes or self.expire_keys_before is not None)
+
+    def give_up(self, before_seq: int) -> None:
+        """The events before this seq are no longer kept."""
+        self.prune_before = max(self.prune_before, before_seq)
 
     def keep(self, digest: str, document: bytes) -> None:
         """An event of this batch names this document by its BLAKE3."""

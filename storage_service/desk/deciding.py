@@ -95,6 +95,8 @@ class Deciding:
             self._ledger.batch.register(variable)
         if decision.document is not None:
             self._ledger.batch.keep(*decision.document)
+        if decision.prunes_before:
+            self._ledger.batch.give_up(decision.prunes_before)
         result = self._ledger.answer(decision.answer)
         key = ticket.request.key
         if key is not None:

@@ -79,6 +79,7 @@ class Desk:
         defect: Callable[[str, Exception], None],
         manifest_kind: Callable[[str], str],
         fetches: Callable[[str], bool] = lambda storage_id: False,
+        events_keep_s: float = 0.0,
     ) -> None:
         ledger = Ledger(places, limits, keyring, journal, describe, fresh, defect, manifest_kind, fetches)
         self._ledger = ledger
@@ -93,6 +94,7 @@ class Desk:
         self.overload = Overload(ledger)
         self._deciding = Deciding(ledger, self.work, self.overload)
         self._keys_keep_s = keys_keep_s
+        self._events_keep_s = events_keep_s
         self._ages = Ages(keys_keep_s, key_clock)
         self._expire_due = 0.0
         self._look_again = 0.0
@@ -274,6 +276,8 @@ class Desk:
             batch.expire_keys_before = self._ages.oldest(now.wall, now.mono)
             batch.forget_up_to_ms = last_to_forget(now.wall - self._keys_keep_s)
             batch.key_clock = self._ages.stored(now.wall, now.mono)
+            if self._events_keep_s:
+                batch.expire_events_before = self._ages.date(now.wall, now.mono) - self._events_keep_s
         moment = self._moment(now)
         self.work.end_again(moment)
         self._go_on(moment)

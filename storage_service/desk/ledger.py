@@ -49,7 +49,7 @@ class Ledger:
         fetches: Callable[[str], bool],
     ) -> None:
         self.manifest_kind = manifest_kind
-        self.state = State(places, fetches)
+        self.state = State(places, fetches, lambda: journal.last_seq)
         self.limits = limits
         self.keyring = keyring
         self.fresh = fresh

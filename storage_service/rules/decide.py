@@ -13,7 +13,7 @@ from storage_protocol import commands, names
 from storage_protocol.commands import Command
 from storage_protocol.limits import Limits
 
-from . import acquisitions, configuration, conversions, notes, runs, storages, trash, variables
+from . import acquisitions, configuration, conversions, journal, notes, runs, storages, trash, variables
 from .decision import (
     AcqIntent,
     ConfigIntent,
@@ -51,6 +51,7 @@ _DECIDE: dict[type[Command], Callable[[State, Any, Moment, Limits], Decision]] =
     commands.SetConfig: lambda s, c, n, _: configuration.set_config(s, c),
     commands.SetVar: lambda s, c, n, _: variables.set_var(s, c),
     commands.AddVar: lambda s, c, n, _: variables.add_var(s, c),
+    commands.PruneEvents: lambda s, c, n, _: journal.prune_events(s, c),
     commands.RestoreTrash: lambda s, c, n, _: trash.restore_trash(s, c),
     commands.EmptyTrash: lambda s, c, n, _: trash.empty_trash(s, c),
 }

@@ -48,12 +48,14 @@ class Accepted(Struct, frozen=True):
 
     registers  what is kept without an event: only the newest value counts
     document   the BLAKE3 that an event names, and its content
+    prunes_before  the events before this seq are given up; 0: none
     """
 
     events: tuple[Event, ...]
     answer: Answer
     registers: tuple[Variable, ...] = ()
     document: tuple[str, bytes] | None = None
+    prunes_before: int = 0
 
 
 class Intended(Struct, frozen=True):

@@ -55,7 +55,7 @@ def scope_of(state: State, command: Command) -> Scope:
         case commands.RetryConversion():
             found = state.records.get(("conversion", command.conversion_id))
             return Scope(node=getattr(found, "acq_id", ""))
-        case commands.CancelConversion() | commands.SetVar() | commands.AddVar():
+        case commands.CancelConversion() | commands.SetVar() | commands.AddVar() | commands.PruneEvents():
             return Scope()
         case commands.RestoreTrash() | commands.EmptyTrash():
             return Scope(_TRASH + command.mp, whole=True) if command.mp is not None else Scope()

@@ -276,12 +276,18 @@ class State:
     `complete` and `nested` are what was looked up for the one command that is being decided:
     runs of which every acquisition is in memory, and for an acquisition's id the id of one that lies
     inside of it or around it. `fetches` says of a storage's id whether the service has a source of its own for its
-    configurations.
+    configurations, `last_seq` where the journal ends.
     """
 
-    def __init__(self, places: Places, fetches: Callable[[str], bool] = lambda storage_id: False) -> None:
+    def __init__(
+        self,
+        places: Places,
+        fetches: Callable[[str], bool] = lambda storage_id: False,
+        last_seq: Callable[[], int] = lambda: 0,
+    ) -> None:
         self.places = places
         self.fetches = fetches
+        self.last_seq = last_seq
         self.records: dict[Key, Record | None] = {}
         self.complete: set[str] = set()
         self.nested: dict[str, str | None] = {}

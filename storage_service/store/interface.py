@@ -80,6 +80,10 @@ class Writer(Protocol):
         """
         ...
 
+    def tidy(self) -> bool:
+        """Between the commits: what the store has to do for itself, one step of it. Whether there is more."""
+        ...
+
     def close(self) -> None: ...
 
 

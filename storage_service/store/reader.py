@@ -23,6 +23,7 @@ from uuid import UUID
 import apsw
 import msgspec
 from msgspec import Meta, Raw
+from msgspec.structs import replace
 
 from storage_protocol import commands, errors, records
 from storage_protocol.commands import Command
@@ -348,7 +349,8 @@ class Reader:
         return encode({"vars": found})
 
     def _replay_events(self, command: commands.ReplayEvents) -> bytes:
-        last_seq = self._one("last_seq")
+        last_seq, oldest_seq = self._one("last_seq"), self._one("first_seq")
+        command = replace(command, after_seq=max(command.after_seq, oldest_seq - 1))
         events: list[Raw] = []
         size, more = 0, False
         with closing(self._replay.bodies(command, last_seq)) as bodies:
@@ -358,7 +360,7 @@ class Reader:
                 if more:
                     break
                 events.append(Raw(body))
-        told = {"events": events, "last_seq": last_seq, "oldest_seq": self._one("first_seq")}
+        told = {"events": events, "last_seq": last_seq, "oldest_seq": oldest_seq}
         return encode({**told, "journal_id": self._journal_id, "more": more})
 
 

@@ -7,9 +7,9 @@ in as few, large statements: each statement takes and gives back the interpreter
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,11 @@ from ..desk.keyring import AHEAD_S, may_be_forgotten
 from ..failpoints import passing
 from ..rules.state import Acq, Conversion, Counter, Group, Node, Run, Storage
 from .dated import newest_and_ahead
-from .interface import Committed, NotWrittenError, Snapshot, StoreError, StoreFaultError, UnknownOutcomeError
+from .interface import Committed, NotWrittenError, Snapshot, StoreError, UnknownOutcomeError
 from .lookups import read_node
 from .migrate import migrate, refuse_newer
+from .opening import cannot_open, write_log_again
+from .pruning import Pruning
 from .rows import (
     decode_chain,
     decode_conversion,
@@ -46,6 +48,8 @@ EXPIRE_AT_ONCE = 1000
 # after a restart the keys of that second are looked up, which is always right.
 KEY_AHEAD_MS = 1000
 BUSY_MS = 5000
+# The write-ahead log is taken up when it has so many pages of 4 KiB: each time costs two syncs.
+CHECKPOINT_PAGES = 1000
 # After a transaction was rolled back the next one waits, twice as long each time: what has to be done is tried
 # again and again, and a disk that takes nothing must not be asked without a pause.
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.05, 1.0
@@ -62,12 +66,12 @@ class SqliteWriter:
         try:
             self._db = apsw.Connection(str(database))
         except apsw.Error as error:
-            raise _cannot_open(database, error) from None
+            raise cannot_open(database, error) from None
         try:
             self._set_up(database)
         except (apsw.Error, OSError) as error:
             self._db.close()
-            raise _cannot_open(database, error) from None
+            raise cannot_open(database, error) from None
         except StoreError:
             self._db.close()
             raise
@@ -78,7 +82,7 @@ class SqliteWriter:
         self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         refuse_newer(self._db, str(database))
         self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
-        _write_log_again(Path(f"{database}-wal"))
+        write_log_again(Path(f"{database}-wal"))
         passing("store.opened")
         mode = self._db.pragma("journal_mode", "wal")
         self._db.pragma("synchronous", "full")
@@ -92,6 +96,10 @@ class SqliteWriter:
         self._forgotten_ms = int(self._meta("forgotten_ms", "0"))
         self._key_clock = _clock(self._meta("key_clock", "0 0"))
         self.journal_id = self._meta("journal_id", str(uuid4()))
+        self._pruning = Pruning(self._db)
+        self._log_pages = 0
+        # In place of SQLite's own checkpoints, which would be part of a commit: see `tidy`.
+        self._db.set_wal_hook(self._logged)
         passing("store.ready")
 
     def _meta(self, name: str, default: str) -> str:
@@ -169,13 +177,45 @@ class SqliteWriter:
             raise UnknownOutcomeError(_said(error)) from error
         passing("store.committed")
         self._pause_s = 0.0
+        self._pruning.committed()
         if batch.newest_key_ms > self._newest_key_ms:
             self._newest_key_ms = batch.newest_key_ms + KEY_AHEAD_MS
         self._forgotten_ms = max(self._forgotten_ms, committed.forgotten_ms)
         self._key_clock = batch.key_clock or self._key_clock
         return committed
 
+    def _logged(self, db: apsw.Connection, name: str, pages: int) -> int:
+        """After each commit: so many pages are in the write-ahead log."""
+        self._log_pages = pages
+        return apsw.SQLITE_OK
+
+    def tidy(self) -> bool:
+        """Between the commits: take the log up into the database when it is long enough, and delete some rows of
+        events that were given up. Whether there may be more to delete.
+
+        Raises UnknownOutcomeError when the disk fails at that."""
+        if self._log_pages >= CHECKPOINT_PAGES:
+            self._log_pages = 0
+            passing("store.checkpoint")
+            # One that fails loses nothing: the log stays, and the next one takes it up.
+            with suppress(apsw.Error):
+                self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            passing("store.checkpointed")
+        if self._pruning.has_rows:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                passing("store.prune")
+                self._pruning.bite()
+                self._db.execute("COMMIT")
+            except apsw.Error as error:
+                # Tried again after the next commit; a disk that fails is met there.
+                self._roll_back(error)
+                return False
+            passing("store.pruned")
+        return self._pruning.has_rows
+
     def _roll_back(self, why: BaseException) -> None:
+        self._pruning.rolled_back()
         try:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
@@ -187,6 +227,10 @@ class SqliteWriter:
         self._insert("INSERT INTO journal VALUES ", rows)
         upsert = " ON CONFLICT (topic) DO UPDATE SET seq = excluded.seq"
         self._insert("INSERT INTO topics VALUES ", list(batch.topics().items()), upsert)
+        if batch.rows:
+            self._pruning.note(key_date, batch.rows[0].seq - 1)
+        if batch.prune_before or batch.expire_events_before is not None:
+            self._pruning.give_up(batch.prune_before, batch.expire_events_before)
         self._write_nodes(batch)
         for (table, id), record in batch.records.items():
             match table:
@@ -320,31 +364,6 @@ def _inserting(head: str, columns: int, rows: int, tail: str) -> str:
 def _clock(stored: str) -> tuple[float, float]:
     at, wall = stored.split()
     return float(at), float(wall)
-
-
-def _write_log_again(log: Path) -> None:
-    """Write what an earlier life left in the log once more, byte for byte, and sync it. Raises OSError.
-
-    When a sync failed and ended that life, the kernel may still show what the disk never took, and call it clean,
-    so that a later sync does nothing: what is read now, and answered from, would be gone with the power.
-    """
-    try:
-        descriptor = os.open(log, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        at = 0
-        while chunk := os.pread(descriptor, 1 << 20, at):
-            at += os.pwrite(descriptor, chunk, at)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _cannot_open(database: Path, error: apsw.Error | OSError) -> StoreError:
-    passes = isinstance(error, apsw.IOError | apsw.FullError | apsw.BusyError | OSError)
-    kind = StoreFaultError if passes else StoreError
-    return kind(f"The database {database} cannot be opened: {error}.")
 
 
 def _said(error: apsw.Error) -> str:

@@ -224,7 +224,7 @@ class StepShell:
         for parts in out.replies:
             self._replied(parts)
         for row in out.events:
-            assert row in self.store.journal[row.seq - 1 : row.seq], "told before it was durable"
+            assert row in self.store.journal[row.seq - 1 - self.store.last_seq :][:1], "told before it was durable"
             self.events.append(decode_event(row.body))
         self.variables += out.variables
         self._look_ups += self.store.look_up(out.look_ups)

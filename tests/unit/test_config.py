@@ -103,7 +103,7 @@ def test_every_key_can_be_set_in_the_environment() -> None:
         "conversion.log_bytes": "4096",
         "conversion.env": '{"A": "1"}',
         "conversion.pid_namespace": "true",
-        "journal.keep_days": "0",
+        "journal.keep_days": "30",
         "journal.keys_keep_days": "1",
         "trash.keep_days": "7",
         "space.min_free_bytes": "1",
@@ -331,10 +331,6 @@ def test_an_address_of_the_network_needs_leave_and_is_warned_of(key: str, addres
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (
-            "journal.keep_days = 30",
-            "journal.keep_days is 30; this version keeps events for ever, so it must be 0.",
-        ),
         (
             "trash.keep_days = -1",
             "trash.keep_days is -1; it must be an int of at least 0 and at most 36500.",
