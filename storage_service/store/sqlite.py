@@ -196,22 +196,22 @@ class SqliteWriter:
         Raises UnknownOutcomeError when the disk fails at that."""
         if self._log_pages >= CHECKPOINT_PAGES:
             self._log_pages = 0
-            passing("store.checkpoint")
+            passing("tidy.checkpoint")
             # One that fails loses nothing: the log stays, and the next one takes it up.
             with suppress(apsw.Error):
                 self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-            passing("store.checkpointed")
+            passing("tidy.checkpointed")
         if self._pruning.has_rows:
             try:
                 self._db.execute("BEGIN IMMEDIATE")
-                passing("store.prune")
+                passing("tidy.prune")
                 self._pruning.bite()
                 self._db.execute("COMMIT")
             except apsw.Error as error:
                 # Tried again after the next commit; a disk that fails is met there.
                 self._roll_back(error)
                 return False
-            passing("store.pruned")
+            passing("tidy.pruned")
         return self._pruning.has_rows
 
     def _roll_back(self, why: BaseException) -> None:

@@ -25,6 +25,7 @@ Make = Callable[..., Service]
 # Rooms whose places no command leads to, or not twice, or not in this process: the tests that go through them.
 ELSEWHERE = {
     "manifest": "tests/system/test_manifests.py",
+    "tidy": "tests/system/test_tidy_points.py",
     "migrate": "tests/system/test_store_kills.py",
     "trash": "tests/system/test_trash.py",
     "runner": "tests/system/test_conversion_points.py",
@@ -50,8 +51,10 @@ class Errands:
 
     def round(self, number: int) -> None:
         lives, storage, run = self.lives, {"storage_id": f"s{number}"}, f"scratch{number}"
-        lives.call("init_storage", **storage, brg_name="g", brg_path="p")
+        lives.call("init_storage", **storage, brg_name="g", brg_path="p", stats_names=["events"])
         lives.call("config_storage", **storage)
+        lives.call("set_config_storage", **storage, document=f"<config>{self.id()}</config>")
+        lives.call("add_var", name="events", delta=1)
         run_id, acq_id = f"root/g/{run}", f"root/g/{run}/a"
         self.runs.append(run_id)
         first_run = lives.call("new_run_storage", **storage, run_name=run, params={"x": self.id()})

@@ -97,6 +97,9 @@ class Fold:
         else:
             storage["producers"] = [*storage["producers"], data["producer"]]
 
+    def _storage_config_set(self, seq: int, event: Map, subject: str, data: Map) -> None:
+        self.storages[subject]["config"] = data if data["blake3"] is not None else None
+
     def _storage_warning(self, seq: int, event: Map, subject: str, data: Map) -> None:
         self.storages[subject]["warnings"] = [*self.storages[subject]["warnings"], {**data, "time": event["time"]}]
 
@@ -210,7 +213,13 @@ class Fold:
         acq = self.acqs[subject]
         if (acq["uid"], acq["segment"]) != (data["uid"], data["segment"]) or acq["state"] == "open":
             self.wrong.append(f"sealed what is not ended: {event}, {acq}")
-        acq["sealed"] = True
+        acq |= {"sealed": True, "disk": data["disk"]}
+
+    def _acquisition_measured(self, seq: int, event: Map, subject: str, data: Map) -> None:
+        self._once("acquisition.measured", (data["uid"], data["segment"], data["when"]), event)
+        acq = self.acqs[subject]
+        acq["statistics"] = data["statistics"]
+        acq["configurations"] = [*acq["configurations"], *data["configurations"]]
 
     def _acquisition_manifest_written(self, seq: int, event: Map, subject: str, data: Map) -> None:
         self._once("manifest", (data["uid"], data["name"]), event)
