@@ -102,8 +102,10 @@ def has(state: str, least_attempt: int = 0) -> Callable[[dict[str, Any]], bool]:
 
 
 def at_rest(wire: Wire) -> bool:
-    queues = wire.call("get_status")["queues"]
-    return not queues["intents"] and not queues["manifests"] and not pending(wire)
+    if pending(wire):
+        return False
+    queues = wire.call("get_status")["queues"]  # asked last: what is sealed owes a manifest from then on
+    return not queues["intents"] and not queues["manifests"]
 
 
 def hidden(mount: Path) -> list[Path]:
