@@ -105,7 +105,7 @@ class Keeper(Reaper):
                 os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
                 os.chdir(folder)
                 self.signals.give_back()
-                os.execve(words[0], words, environment)  # noqa: S606 - no shell is wanted
+                os.execvpe(words[0], words, environment)  # noqa: S606 - no shell is wanted
         except OSError as error:
             os.write(failure, b"%d" % (error.errno or 0))
         finally:
