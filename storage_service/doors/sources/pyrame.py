@@ -1,8 +1,8 @@
 """A client of Pyrame's modules: one request and one answer at a time on a TCP connection.
 
 What is asked is kept to what real modules were seen to bear (version 2.1.3): XML without white space between the
-tags, CDATA and no entities, since they lose the text before one, at most REQUEST_BYTES, and nothing that they would
-run as code. What they answer is not trusted. An answer is this, and ends with the first `]]></res>` and a newline:
+tags, CDATA and no entities, since they lose the text before one, at most REQUEST_BYTES, and nothing that is run as
+code there. What they answer is not trusted. An answer is this, and ends with the first `]]></res>` and a newline:
 
     <res retcode="1"><![CDATA[42]]></res>\\n
 
@@ -12,6 +12,7 @@ Text that was put into CDATA properly cannot hold that end: each `]]>` in it is 
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import socket
 from collections.abc import Callable
@@ -171,7 +172,9 @@ class Module:
             else:
                 self._lines.add(line)
                 return line
-        raise self._fault(f"cannot be reached: {failed.strerror or failed}") from failed
+        # The loop puts an address where the reason should stand.
+        why = os.strerror(failed.errno) if failed.errno else str(failed)
+        raise self._fault(f"cannot be reached: {why}") from failed
 
     async def _look_up(self) -> list[str]:
         """The host's numbers: to look for them may hang, and the loop's own way holds up the process's end."""
