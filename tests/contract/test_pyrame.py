@@ -10,8 +10,9 @@ import threading
 import pytest
 
 from storage_protocol.names import Value
+from storage_service.doors.sources import pyrame
 from storage_service.doors.sources.cmod import Cmod
-from storage_service.doors.sources.pyrame import AGAIN_S, REQUEST_BYTES, Module, Unsayable, parse_address, request
+from storage_service.doors.sources.pyrame import REQUEST_BYTES, Module, Unsayable, parse_address, request
 from storage_service.doors.sources.varmod import CONNECTIONS, Varmod, parse_value
 from storage_service.rules.readings import Reading
 from storage_service.rules.work import Fault
@@ -179,11 +180,14 @@ async def test_a_module_that_woke_up_is_asked_again(module: PyrameModule) -> Non
     assert module.all_peers == 1
 
 
-async def test_a_module_that_wakes_up_for_ever_is_given_up(module: PyrameModule) -> None:
+async def test_a_module_that_wakes_up_for_ever_is_given_up(
+    module: PyrameModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pyrame, "AGAIN_S", (0.0,) * 5)
     module.say.extend([Raw(answer(2, b""))] * 100)
     with pytest.raises(Fault, match="again and again"):
         await Varmod(module.address, 2).read("x")
-    assert len(module.requests) == len(AGAIN_S) + 1
+    assert len(module.requests) == 6
 
 
 async def test_a_failure_of_varmod_is_a_missing_value_with_its_words(module: PyrameModule) -> None:

@@ -73,8 +73,13 @@ class SoftIoc:
         return "\nready\n" in text
 
     def stop(self) -> None:
-        """It hangs."""
+        """It hangs, every thread of it."""
         self.process.send_signal(signal.SIGSTOP)
+        eventually(lambda: set(self._states()) == {"T"})
+
+    def _states(self) -> list[str]:
+        tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
+        return [(task / "stat").read_text().rpartition(")")[2].split()[0] for task in tasks]
 
     def go_on(self) -> None:
         self.process.send_signal(signal.SIGCONT)
@@ -90,8 +95,8 @@ def main() -> None:
 
     builder.SetDeviceName(PREFIX)
     limits = {"HIGH": 30, "HSV": "MINOR", "HIHI": 50, "HHSV": "MAJOR"}
-    for name, value in {"COOL": 21.5, "WARM": 31.0, "HOT": 51.0}.items():
-        builder.aOut(name, initial_value=value, EGU="degC", **limits)
+    degrees = {"COOL": 21.5, "WARM": 31.0, "HOT": 51.0}
+    records = {name: builder.aOut(name, initial_value=0, EGU="degC", **limits) for name in degrees}
     builder.longOut("COUNT", initial_value=7, EGU="events")
     builder.aOut("UNDEFINED")
     builder.mbbOut("MODE", "Idle", "Running", "Broken", initial_value=1)
@@ -105,6 +110,8 @@ def main() -> None:
     builder.aOut("INF", initial_value=float("inf"))
     builder.LoadDatabase()
     softioc.iocInit(asyncio_dispatcher.AsyncioDispatcher())
+    for name, value in degrees.items():
+        records[name].set(value)  # alarms are found when a record is processed
     print("\nready", flush=True)
     sys.stdin.read()
     os._exit(0)
