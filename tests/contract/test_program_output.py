@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from storage_service.doors.sources.interface import DOCUMENT_BYTES
 from storage_service.doors.sources.program import ProgramOutput
 from storage_service.rules.work import Fault
 from tests.support.polling import eventually, until
@@ -122,6 +123,20 @@ def test_no_program_at_all_is_refused() -> None:
             ProgramOutput(words)
 
 
+async def test_the_last_line_of_many_errors_is_the_one_that_is_told() -> None:
+    with pytest.raises(Fault, match=r"code 1: 'the last'\.$"):
+        await sh("head -c 1000000 /dev/zero | tr '\\0' '\\n' >&2; echo the last >&2; exit 1").fetch({})
+
+
+async def test_what_it_wrote_while_the_loop_stood_still_is_there(mark: str) -> None:
+    # Its pipe is larger than usual, so that it can end before anything of it is read.
+    code = "import fcntl, os; fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, 1 << 20); os.write(1, bytes(1 << 20))"
+    fetch = asyncio.ensure_future(ProgramOutput([sys.executable, "-c", code, mark]).fetch({}))
+    await asyncio.sleep(0)
+    eventually(lambda: not marked(mark))
+    assert len(await fetch) == 1 << 20
+
+
 async def test_all_that_it_wrote_last_is_there() -> None:
     # More than a pipe holds, written by somebody else a moment before the end.
     assert await sh("head -c 1000000 /dev/zero | cat").fetch({}) == bytes(1000000)
@@ -150,6 +165,13 @@ async def test_one_that_ignores_term_is_killed_when_it_is_given_up(mark: str) ->
     await asyncio.wait([fetch])
     assert marked(mark) == {}
     await nothing_left(before)
+
+
+async def test_one_that_writes_too_much_and_does_not_notice_is_killed(mark: str) -> None:
+    body = f"trap '' PIPE; head -c {DOCUMENT_BYTES + 1} /dev/zero; sleep {LONG}"
+    with pytest.raises(Fault, match="more than"):
+        await sh(body, mark).fetch({})
+    assert marked(mark) == {}
 
 
 async def test_one_that_is_stopped_is_killed_when_it_is_given_up(mark: str, tmp_path: Path) -> None:

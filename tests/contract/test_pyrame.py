@@ -163,6 +163,7 @@ async def test_an_answer_without_an_end_is_given_up_at_the_limit(data: bytes, mo
         await Module("varmod", module.address, MOST).ask(request("x"))
     assert caught.value.code == "too_large"
     await until(lambda: module.peers == 0)
+    assert module.flooded < 32 << 20  # what the kernel holds for a connection
     await nothing_left(before)
 
 

@@ -55,6 +55,7 @@ class PyrameModule:
     requests    every line that came
     peers       connections that are there, `most_peers` the most there ever were at once, `all_peers` all
     died        why it is not there any more
+    flooded     bytes of answers without an end that were taken
     """
 
     def __init__(self, dialect: int = 2) -> None:
@@ -64,6 +65,7 @@ class PyrameModule:
         self.requests: list[bytes] = []
         self.peers = self.most_peers = self.all_peers = 0
         self.died = ""
+        self.flooded = 0
         self._words = {2: 2, 3: 3}[dialect]
         self._mutex = threading.Lock()
         self._sockets: set[socket.socket] = set()
@@ -131,6 +133,7 @@ class PyrameModule:
             case Flood(data):
                 while True:
                     peer.sendall(data)
+                    self.flooded += len(data)
                     data = b"x" * 65536
             case None:
                 peer.sendall(self._carried_out(*understood(line)))
