@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 
 import pytest
@@ -152,6 +153,22 @@ def test_a_process_that_has_read_ends_without_a_word(soft_ioc: SoftIoc, how: str
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     ran = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert (ran.stdout, ran.stderr, ran.returncode) == ("21.5\n", "", 0)
+
+
+async def test_many_first_reads_start_the_library_once(soft_ioc: SoftIoc, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+    really = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        started.append(thread.name)
+        really(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    source = ChannelAccess()
+    readings = await asyncio.gather(*(source.read(pv("COUNT")) for _ in range(20)))
+    assert [reading.value for reading in readings] == [7] * 20
+    assert started == ["channel access"]
+    await source.close()
 
 
 # Without the extra

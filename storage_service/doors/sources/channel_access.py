@@ -37,6 +37,7 @@ class ChannelAccess:
     def __init__(self) -> None:
         self._aioca: Any = None
         self._errands = Errands("channel access")
+        self._loading = asyncio.Lock()
         self._reading = 0
 
     async def read(self, name: str) -> Reading:
@@ -47,6 +48,10 @@ class ChannelAccess:
         self._reading += 1
         try:
             return await _read(aioca, name)
+        except Fault:
+            raise
+        except Exception as error:  # what its callbacks meet it hands over as it is
+            raise _fault(name, repr(error)) from error
         finally:
             self._reading -= 1
             self._tidy(aioca)
@@ -57,22 +62,26 @@ class ChannelAccess:
             self._aioca.purge_channel_caches()
 
     async def _library(self) -> Any:
-        if self._aioca is None:
-            try:
-                self._aioca = await self._errands.run(_load)
-            except ImportError as error:
-                message = (
-                    "PVs cannot be read by Channel Access, since aioca is not there; "
-                    f"install storage-service[epics]: {error}."
-                )
-                raise Fault(UNAVAILABLE, message, reason=str(error)) from error
-            except StillHanging as error:
-                message = "PVs cannot be read by Channel Access: to look up its hosts still takes its time."
-                raise Fault(UNAVAILABLE, message) from error
-            except Exception as error:  # of a library that does not fit: there is no list of what it raises
-                message = f"PVs cannot be read by Channel Access, since aioca cannot be used: {error}."
-                raise Fault(UNAVAILABLE, message, reason=repr(error)) from error
+        async with self._loading:
+            if self._aioca is None:
+                self._aioca = await self._load()
         return self._aioca
+
+    async def _load(self) -> Any:
+        try:
+            return await self._errands.run(_load)
+        except ImportError as error:
+            message = (
+                "PVs cannot be read by Channel Access, since aioca is not there; "
+                f"install storage-service[epics]: {error}."
+            )
+            raise Fault(UNAVAILABLE, message, reason=str(error)) from error
+        except StillHanging as error:
+            message = "PVs cannot be read by Channel Access: to look up its hosts still takes its time."
+            raise Fault(UNAVAILABLE, message, reason="an earlier start hangs") from error
+        except Exception as error:  # of a library that does not fit: there is no list of what it raises
+            message = f"PVs cannot be read by Channel Access, since aioca cannot be used: {error}."
+            raise Fault(UNAVAILABLE, message, reason=repr(error)) from error
 
     def _tidy(self, aioca: Any) -> None:
         if not self._reading:

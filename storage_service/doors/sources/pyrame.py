@@ -161,20 +161,21 @@ class Module:
         return answer
 
     async def _connect(self) -> _Line:
-        loop = asyncio.get_running_loop()
         failed = OSError("it has no address")
         for host in await self._look_up():
-            line = _Line(self._most_bytes, self._lines.discard)
             try:
-                await loop.create_connection(lambda line=line: line, host, self._port)  # type: ignore[misc]
+                return await self._connect_to(host)
             except OSError as error:
                 failed = error
-            else:
-                self._lines.add(line)
-                return line
         # The loop puts an address where the reason should stand.
         why = os.strerror(failed.errno) if failed.errno else str(failed)
         raise self._fault(f"cannot be reached: {why}") from failed
+
+    async def _connect_to(self, host: str) -> _Line:
+        line = _Line(self._most_bytes, self._lines.discard)
+        await asyncio.get_running_loop().create_connection(lambda: line, host, self._port)
+        self._lines.add(line)
+        return line
 
     async def _look_up(self) -> list[str]:
         """The host's numbers: to look for them may hang, and the loop's own way holds up the process's end."""
