@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.memory_store import MemoryStore
 from tests.support.pyrame import PyrameModule
-from tests.support.soft_ioc import SoftIoc, why_not
+from tests.support.soft_ioc import SoftIoc, environment, why_not
 from tests.support.sqlite_store import SqliteStore
 from tests.support.step_shell import PLACES
 
@@ -30,15 +30,21 @@ def store(request: pytest.FixtureRequest) -> MemoryStore | SqliteStore:
 
 
 @pytest.fixture(scope="session")
-def soft_ioc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoftIoc]:
-    """An IOC for all tests: where it is to be found a process reads only once."""
+def epics_environment() -> Iterator[None]:
+    """The same for all tests: this process reads it once."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment().items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture(scope="module")
+def soft_ioc(tmp_path_factory: pytest.TempPathFactory, epics_environment: None) -> Iterator[SoftIoc]:
+    """Of a module, and not of all: other tests make sure that this process has no child."""
     if reason := why_not():
         pytest.skip(reason)
     ioc = SoftIoc(tmp_path_factory.mktemp("ioc"))
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in ioc.environment.items():
-            patch.setenv(name, value)
-        yield ioc
+    yield ioc
     ioc.close()
 
 

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from .polling import eventually
@@ -26,7 +27,7 @@ def why_not() -> str:
     return f"{' and '.join(absent)} not installed: pip install 'storage-service[dev]'" if absent else ""
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port that is free for TCP and UDP alike."""
     for _ in range(100):
         with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
@@ -40,16 +41,20 @@ def _free_port() -> int:
     raise AssertionError("no port is free")
 
 
+def environment() -> dict[str, str]:
+    """What an IOC and its clients need to find each other; a process reads it once, before its first search."""
+    return {
+        "EPICS_CA_ADDR_LIST": "127.0.0.1",
+        "EPICS_CA_AUTO_ADDR_LIST": "NO",
+        "EPICS_CA_SERVER_PORT": str(free_port()),
+        "EPICS_CA_REPEATER_PORT": str(free_port()),
+    }
+
+
 class SoftIoc:
-    """The IOC. `environment` is what its clients need to find it."""
+    """The IOC, where `environment` in this process says."""
 
     def __init__(self, folder: Path) -> None:
-        self.environment = {
-            "EPICS_CA_ADDR_LIST": "127.0.0.1",
-            "EPICS_CA_AUTO_ADDR_LIST": "NO",
-            "EPICS_CA_SERVER_PORT": str(_free_port()),
-            "EPICS_CA_REPEATER_PORT": str(_free_port()),
-        }
         served = {
             "EPICS_CAS_INTF_ADDR_LIST": "127.0.0.1",
             "EPICS_CAS_AUTO_BEACON_ADDR_LIST": "NO",
@@ -60,7 +65,7 @@ class SoftIoc:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.support.soft_ioc"],
                 cwd=Path(__file__).parents[2],
-                env={**os.environ, **self.environment, **served},
+                env={**os.environ, **served},
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -90,9 +95,11 @@ class SoftIoc:
 
 
 def main() -> None:
-    """Serve the records of the tests."""
+    """Serve the records of the tests, and repeat beacons: else a client does that, with more and more sockets."""
+    from epicscorelibs.ca.cadef import libca
     from softioc import asyncio_dispatcher, builder, softioc
 
+    threading.Thread(target=libca.caRepeaterThread, args=(None,), daemon=True).start()
     builder.SetDeviceName(PREFIX)
     limits = {"HIGH": 30, "HSV": "MINOR", "HIHI": 50, "HHSV": "MAJOR"}
     degrees = {"COOL": 21.5, "WARM": 31.0, "HOT": 51.0}

@@ -174,7 +174,8 @@ class Module:
     async def _connect_to(self, host: str) -> _Line:
         line = _Line(self._most_bytes, self._lines.discard)
         await asyncio.get_running_loop().create_connection(lambda: line, host, self._port)
-        self._lines.add(line)
+        if not line.gone.is_set():
+            self._lines.add(line)
         return line
 
     async def _look_up(self) -> list[str]:
