@@ -51,11 +51,9 @@ class Answer(Struct, frozen=True):
 
 def request(command: str, *params: str) -> bytes:
     """The line that asks for a command. Raises Unsayable."""
-    line = "".join(
-        ("<cmd name=", f'"{command}">', *(f"<param>{_said(each)}</param>" for each in params), "</cmd>\n")
-    )
+    said = "".join(f"<param>{_said(each)}</param>" for each in params)
     try:
-        data = line.encode()
+        data = f'<cmd name="{command}">{said}</cmd>\n'.encode()
     except UnicodeEncodeError as error:
         raise Unsayable("is not Unicode text") from error
     if len(data) > REQUEST_BYTES:
