@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.memory_store import MemoryStore
+from tests.support.pyrame import PyrameModule
+from tests.support.soft_ioc import SoftIoc, environment, why_not
 from tests.support.sqlite_store import SqliteStore
 from tests.support.step_shell import PLACES
 
@@ -25,3 +27,29 @@ def store(request: pytest.FixtureRequest) -> MemoryStore | SqliteStore:
         return MemoryStore(PLACES)
     found: SqliteStore = request.getfixturevalue("sqlite_store")
     return found
+
+
+@pytest.fixture(scope="session")
+def epics_environment() -> Iterator[None]:
+    """The same for all tests: this process reads it once."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment().items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture(scope="module")
+def soft_ioc(tmp_path_factory: pytest.TempPathFactory, epics_environment: None) -> Iterator[SoftIoc]:
+    """Of a module, and not of all: other tests make sure that this process has no child."""
+    if reason := why_not():
+        pytest.skip(reason)
+    ioc = SoftIoc(tmp_path_factory.mktemp("ioc"))
+    yield ioc
+    ioc.close()
+
+
+@pytest.fixture
+def module() -> Iterator[PyrameModule]:
+    module = PyrameModule()
+    yield module
+    module.close()
