@@ -188,7 +188,8 @@ class Batch:
                 self.searched[fact.acq_id] = True
             case facts.AcqMeasured():
                 self._find_statistics(fact.acq_id, fact.statistics)
-                self.forgets_documents |= bool(fact.configurations)
+                acq = self._state.acq(fact.acq_id)
+                self.forgets_documents |= acq is not None and not acq.reads and bool(acq.config or acq.config_end)
             case facts.ConfigSet() | facts.StorageDeinitialized():
                 self.forgets_documents = True
             case facts.ManifestWritten():

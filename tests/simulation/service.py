@@ -95,6 +95,7 @@ class Service:
             fresh=fresh,
             defect=self._defect,
             manifest_kind=manifest_kind,
+            fetches=lambda storage_id: False,
         )
         self._start()
 

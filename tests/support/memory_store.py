@@ -40,6 +40,7 @@ class MemoryStore:
         self.params: dict[tuple[str, str], Any] = {}
         self.intents: dict[str, StoredIntent] = {}
         self.keys: dict[str, tuple[Remembered, float]] = {}
+        self.documents: dict[str, bytes] = {}
         self._newest_ms = 0
         self.forgotten_ms = 0
         self.key_clock = (0.0, 0.0)
@@ -66,6 +67,12 @@ class MemoryStore:
                 self.records[key] = _kept(bare)
         self.records.update({key: _kept(each) for key, each in batch.registers.items()})
         self.params.update(batch.params)
+        for digest, content in batch.documents.items():
+            self.documents.setdefault(digest, content)
+        if batch.forgets_documents:
+            self.documents = {
+                digest: each for digest, each in self.documents.items() if digest in batch.documents_kept
+            }
         for intent_id, intent in batch.intents.items():
             self.intents.pop(intent_id, None)
             if intent is not None:
@@ -149,6 +156,9 @@ class MemoryStore:
 
     def look_up(self, keys: Iterable[Key]) -> list[tuple[Key, Any]]:
         return [(key, self._one(*key)) for key in keys]
+
+    def document(self, digest: str) -> bytes | None:
+        return self.documents.get(digest)
 
     def _one(self, table: str, id: str) -> Any:
         if table == "key":

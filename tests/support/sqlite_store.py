@@ -55,6 +55,10 @@ class StoredRows:
         return {key: (Remembered(fingerprint, result), at) for key, fingerprint, result, at in rows}
 
     @property
+    def documents(self) -> dict[str, bytes]:
+        return {str(digest): bytes(content) for digest, content in self.select("SELECT * FROM documents")}
+
+    @property
     def records(self) -> dict[Key, Any]:
         return {**self.everything(), **self.registers()}
 
@@ -182,6 +186,9 @@ class SqliteStore(StoredRows):
 
     def look_up(self, keys: Iterable[Key]) -> list[tuple[Key, Any]]:
         return self._lookups.look_up(keys)
+
+    def document(self, digest: str) -> bytes | None:
+        return self._lookups.document(digest)
 
     def answer(self, command: Command) -> bytes | Refusal:
         return self._reader.read(command)

@@ -20,13 +20,14 @@ from storage_protocol import commands as c
 from storage_protocol.commands import Command
 from storage_protocol.events import Event, decode_event
 from storage_protocol.limits import Limits
-from storage_protocol.records import DiskUse
+from storage_protocol.records import Configuration, DiskUse
 from storage_service.desk.batch import Journal
 from storage_service.desk.desk import Desk, Now
 from storage_service.desk.keyring import Keyring
 from storage_service.desk.messages import Ticket, open_message
 from storage_service.rules.conversions import Policy
 from storage_service.rules.facts import ManifestWritten
+from storage_service.rules.readings import HANDED_IN, Reading, ReadingsTaken, TakeReadings
 from storage_service.rules.state import Key, Places, Variable
 from storage_service.rules.work import (
     Done,
@@ -62,6 +63,7 @@ def desk_on(
     fresh: Callable[[], str],
     defect: Callable[[str, Exception], None],
     manifest_kind: Callable[[str], str],
+    fetches: Callable[[str], bool],
 ) -> Desk:
     """A desk as a start of the service makes it, on what the store has."""
     return Desk(
@@ -77,12 +79,28 @@ def desk_on(
         fresh=fresh,
         defect=defect,
         manifest_kind=manifest_kind,
+        fetches=fetches,
     )
 
 
 def done(order: Order) -> Result:
     """What an order comes to where nothing is wrong."""
     return Synced(DiskUse(2, 1000, 8192)) if isinstance(order, SyncData) else Done()
+
+
+def read(order: TakeReadings) -> ReadingsTaken:
+    """What is read where nothing is wrong: every variable is 1 at the start and 3 at the end, and every configuration
+    that is wanted is saved, unless it is already."""
+    done, saved = set(order.saved), list[Configuration]()
+    for each in order.wanted:
+        digest, name, size = f"digest of {order.acq_id} {order.segment}", "config.xml", 7
+        if each.document is not None:
+            digest, name, size = each.document.blake3, each.document.name, each.document.bytes
+        if digest not in done:
+            saved.append(Configuration(name, each.when, digest, size, HANDED_IN if each.document else "file:/c"))
+        done.add(digest)
+    value = 1 if order.when == "start" else 3
+    return ReadingsTaken(dict.fromkeys(order.names, Reading(value)), tuple(saved))
 
 
 class StepShell:
@@ -93,6 +111,7 @@ class StepShell:
     hold_commits    a batch that is cut stays out until `commit` or `roll_back`
     links           of each manifest ever told to be in place: its digest, and the one that it names before it
     manifests       orders for manifests that are not carried out yet: a test tells their outcome, with `hashed`
+    sources         what a reading comes to (`read`); None: it hangs, among `readings`, until `taken`
     hold_look_ups   look-ups are read, but what they found is not told until `tell_look_ups`
     """
 
@@ -104,8 +123,9 @@ class StepShell:
         limits: Limits | None = None,
         store: MemoryStore | SqliteStore | None = None,
         manifest_kind: str = "off",
+        fetches: bool = False,
     ) -> None:
-        self.manifest_kind = manifest_kind
+        self.manifest_kind, self.fetches = manifest_kind, fetches
         self.links: dict[str, str | None] = {}
         self.policy, self.max_parallel, self.limits = policy or Policy(), max_parallel, limits or Limits()
         self.store = store or MemoryStore(PLACES)
@@ -127,6 +147,8 @@ class StepShell:
         self.cancels: list[str] = []
         self.manifests: list[WriteManifest] = []
         self.manifest_cancels: list[str] = []
+        self.readings: list[TakeReadings] = []
+        self.sources: Callable[[TakeReadings], ReadingsTaken | None] = read
         self.batch: Any = None
         self.hold_commits = self.hold_look_ups = False
         self.door: Callable[[Order], Result | None] = done
@@ -140,6 +162,7 @@ class StepShell:
             fresh=lambda: f"uid-{next(self._fresh)}",
             defect=lambda incident, error: self.defects.append(error),
             manifest_kind=lambda storage_id: self.manifest_kind,
+            fetches=lambda storage_id: self.fetches,
         )
         records = store.open_records()
         self.desk.restore(records, list(store.intents.values()), self.now)
@@ -242,7 +265,20 @@ class StepShell:
             assert order.storage_id not in {each.storage_id for each in self.manifests}, "two of one storage"
         self.manifests += out.manifests
         self.manifest_cancels += out.manifest_cancels
+        for work_id, asked in out.readings:
+            self._asked_to_read(work_id, asked)
         return bool(out)
+
+    def _asked_to_read(self, work_id: str, order: TakeReadings) -> None:
+        acq = self.store.record(("node", order.acq_id))
+        assert (acq.uid, acq.segment, acq.reads) == (order.uid, order.segment, order.when), "before it was durable"
+        assert work_id == f"readings {order.acq_id}"
+        assert order.acq_id not in {each.acq_id for each in self.readings}, "two readings of one acquisition"
+        missing = [
+            each for each in order.wanted if each.document and not self.store.document(each.document.blake3)
+        ]
+        assert not missing, "a document that is wanted was forgotten"
+        self.readings.append(order)
 
     def _replied(self, parts: list[bytes]) -> None:
         self.messages.append(parts)
@@ -260,7 +296,13 @@ class StepShell:
                 self.hung.append((work_id, order))
             else:
                 self.desk.outcome(work_id, result, self.now)
-        return bool(orders)
+        told = False
+        for asked in list(self.readings):
+            if (taken := self.sources(asked)) is not None:
+                told = True
+                self.readings.remove(asked)
+                self.desk.outcome(f"readings {asked.acq_id}", taken, self.now)
+        return bool(orders) or told
 
     def take_look_ups(self) -> list[tuple[Key, Any]]:
         """What look-ups found and the desk was not told yet."""
@@ -310,6 +352,13 @@ class StepShell:
         if isinstance(told, ManifestDone):
             self.links[told.blake3] = order.previous.blake3 if order.previous is not None else None
         self.desk.outcome(f"manifest {order.storage_id}", told, self.now)
+        self.run()
+        return order
+
+    def taken(self, result: ReadingsTaken | None = None) -> TakeReadings:
+        """The oldest reading that hangs is over; returns its order."""
+        order = self.readings.pop(0)
+        self.desk.outcome(f"readings {order.acq_id}", result or read(order), self.now)
         self.run()
         return order
 
