@@ -93,6 +93,7 @@ class Batch:
     searched nodes whose parameters become searchable (True) or are no longer (False): runs always are,
              acquisitions when they are finished; run_params: single parameters of runs that were set
     derived  (node id, name) to what is told of a node and searchable, beside its parameters
+    unmeasured acquisitions whose statistics of an earlier segment go before the new ones are written
     annotations  (seq, node id, name, value, author, time)
     documents content by its BLAKE3, to be kept as long as a record names it
     forgets_documents  whether one may be named no more; documents_kept: those that still are, for that case
@@ -112,6 +113,7 @@ class Batch:
         self.searched: dict[str, bool] = {}
         self.run_params: set[tuple[str, str]] = set()
         self.derived: dict[tuple[str, str], Value] = {}
+        self.unmeasured: set[str] = set()
         self.annotations: list[tuple[int, str, str, Value, str, str]] = []
         self.documents: dict[str, bytes] = {}
         self.forgets_documents = False
@@ -197,6 +199,7 @@ class Batch:
                 self.derived[fact.link.acq_id, name] = digest
             case facts.AcqStarted():
                 self.searched[fact.acq.node_id] = False
+                self._unmeasure(fact.acq.node_id)
                 self.params.update({(fact.acq.node_id, name): value for name, value in fact.acq.params.items()})
             case facts.RunCreated() | facts.RunRestored():
                 self.searched[fact.run.node_id] = True
@@ -213,6 +216,11 @@ class Batch:
     def _find_statistics(self, acq_id: str, statistics: dict[str, Statistic]) -> None:
         found = readings.findable(statistics)
         self.derived.update({(acq_id, name): value for name, value in found.items()})
+
+    def _unmeasure(self, acq_id: str) -> None:
+        self.unmeasured.add(acq_id)
+        for place in [place for place in self.derived if place[0] == acq_id and readings.is_statistic(place[1])]:
+            del self.derived[place]
 
     def _note_annotation(self, fact: facts.NodeAnnotated, time: str) -> None:
         self.derived[fact.node_id, notes.findable(fact)] = fact.value

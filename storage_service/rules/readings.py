@@ -20,6 +20,8 @@ from .facts import Event
 from .state import Acq, State, Storage
 
 START, END = "start", "end"
+FOUND_AS = "stats."
+"""What the names begin with by which statistics are found."""
 HANDED_IN = "set_config_storage"
 """The source of a configuration that was handed in."""
 
@@ -207,9 +209,14 @@ def findable(statistics: dict[str, Statistic]) -> dict[str, Value]:
     found: dict[str, Value] = {}
     for name, each in statistics.items():
         newest = each.end if each.end is not None else each.start
-        found[f"stats.{name}"] = newest.value if newest is not None else None
-        found[f"stats.{name}.difference"] = each.difference
+        found[f"{FOUND_AS}{name}"] = newest.value if newest is not None else None
+        found[f"{FOUND_AS}{name}.difference"] = each.difference
     return found
+
+
+def is_statistic(name: str) -> bool:
+    """Whether `findable` gives such names."""
+    return name.startswith(FOUND_AS)
 
 
 def documents(state: State) -> set[str]:

@@ -22,6 +22,7 @@ from storage_protocol.keys import uuid7_ms
 from ..desk.batch import Batch
 from ..desk.keyring import AHEAD_S, may_be_forgotten
 from ..failpoints import passing
+from ..rules.readings import FOUND_AS
 from ..rules.state import Acq, Conversion, Counter, Group, Node, Run, Storage
 from .dated import newest_and_ahead
 from .interface import Committed, NotWrittenError, Snapshot, StoreError, UnknownOutcomeError
@@ -320,6 +321,9 @@ class SqliteWriter:
             for table in ("params", "derived", "annotations"):
                 self._db.execute(f"DELETE FROM {table} WHERE node_id = ?", (id,))  # noqa: S608  words of this file
             self._db.execute("DELETE FROM nodes WHERE node_id = ?", (id,))
+        for id in batch.unmeasured:
+            sql = "DELETE FROM derived WHERE node_id = ? AND name GLOB ?"
+            self._db.execute(sql, (id, f"{FOUND_AS}*"))
         for (table, _), record in batch.records.items():
             if table == "node" and isinstance(record, Group | Run | Acq):
                 self._db.execute(_PUT_NODE, _node_row(record))

@@ -1,4 +1,4 @@
-"""Configurations of acquisitions: which document is wanted when, and what becomes of one that cannot be written."""
+"""Configurations of acquisitions: which document is wanted when, and what becomes of what cannot be written."""
 
 from __future__ import annotations
 

@@ -89,8 +89,8 @@ def done(order: Order) -> Result:
 
 
 def read(order: TakeReadings) -> ReadingsTaken:
-    """What is read where nothing is wrong: every variable is 1 at the start and 3 at the end, and every configuration
-    that is wanted is saved, unless it is already."""
+    """What is read where nothing is wrong: every variable is 1 at the start and 3 at the end, and every
+    configuration that is wanted is saved, unless it is already."""
     done, saved = set(order.saved), list[Configuration]()
     for each in order.wanted:
         digest, name, size = f"digest of {order.acq_id} {order.segment}", "config.xml", 7
