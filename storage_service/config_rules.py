@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from storage_protocol import names
+from storage_service.rules.configuration import is_own
 
 _IPC_PATH_BYTES = 107  # the most that the address of a Unix domain socket has room for on Linux
 _TCP = re.compile(r"tcp://(\*|[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+(?:%[^\]]+)?\]):([0-9]{1,5})")
@@ -109,6 +110,8 @@ def config_source(value: object) -> str | None:
     name = value.get("name", "config.xml")
     if not isinstance(name, str) or names.folder(name):
         return f"has the name {name!r:.80}, which must be that of a file without a folder"
+    if is_own(name):
+        return f"has the name {name!r:.80}, and the service itself writes a file of that name beside the data"
     kind = next(kind for kind in _KINDS if kind in value)
     given = value[kind]
     if kind == "program":
