@@ -101,6 +101,10 @@ def free_bytes(name: str, value: object) -> str | None:
 _KINDS = ("file", "cmod", "program")
 
 
+def _no_word(given: object) -> bool:
+    return not isinstance(given, str) or not given or "\0" in given
+
+
 def config_source(value: object) -> str | None:
     """Where configurations are taken from: a table with one of `file`, `cmod` and `program`, and maybe `name`."""
     if not isinstance(value, dict) or sum(kind in value for kind in _KINDS) != 1:
@@ -115,7 +119,7 @@ def config_source(value: object) -> str | None:
     kind = next(kind for kind in _KINDS if kind in value)
     given = value[kind]
     if kind == "program":
-        texts = isinstance(given, list) and given and all(isinstance(each, str) and each for each in given)
+        texts = isinstance(given, list) and given and not any(map(_no_word, given))
         return None if texts else 'has a program that is no list of texts, like ["/opt/daq/dump", "--all"]'
     if kind == "cmod":
         return (
