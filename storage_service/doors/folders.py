@@ -286,14 +286,13 @@ class FolderMount:
         with ExitStack() as opened, self._lock:
             passing("folders.mark")
             folder = self._own_folder(opened, order)
-            if order.log:
-                try:
-                    add_block(folder, order.head, order.log)
-                except NotPlainFileError as error:
-                    raise self._in_the_way(folder, (*order.path, ACQ_LOG), "plain file") from error
+            log = add_block(folder, order.head, order.log) if order.log else ACQ_LOG
             folder.replace(order.marker_name, order.marker)
         passing("folders.marked")
-        return Done()
+        if log == ACQ_LOG:
+            return Done()
+        place = "/".join((*order.path, ACQ_LOG))
+        return Done(f"{place} is no plain file, or too large, or may not be read: what belongs there is in {log}.")
 
     def _keep(self, order: KeepFile) -> Kept:
         _check_segments((order.name,))

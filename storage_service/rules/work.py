@@ -87,6 +87,8 @@ class WriteMarker(Struct, frozen=True, tag="write_marker"):
 
     log   a block that the folder's log gets before, synced too; empty: none
     head  the first line of that block: where the log has it already, it stays as it is
+
+    A log that cannot be appended to makes the next one, `acquisition-2.log` and so on; see `Done`.
     """
 
     mp: str
@@ -184,7 +186,9 @@ CANCELLED = "cancelled"
 
 
 class Done(Struct, frozen=True, tag="done"):
-    """It is done, and synced."""
+    """It is done, and synced. `remark`: one sentence where it was not done just as it was asked for."""
+
+    remark: str = ""
 
 
 class Taken(Struct, frozen=True, tag="taken"):

@@ -21,8 +21,8 @@ from storage_service.rules.scope import Scope, scope_of
 from tests.support.world import Outcome, World
 
 OWN = [
-    "run.json", "acquisition.json", "acquisition.log", "acquisition-2.log", "acquisition-13.log", "manifest-1.json",
-    "manifest-1-conversion-2.json", "manifest.json", "conversion-1-1.log", "conversion.log",
+    "run.json", "acquisition.json", "acquisition.log", "acquisition-2.log", "acquisition-13.log",
+    "manifest-1.json", "manifest-1-conversion-2.json", "manifest.json", "conversion-1-1.log", "conversion.log",
 ]  # fmt: skip
 OTHERS = [
     "config.xml", "acquisition-json", "acquisitionXlog", "acquisition.log.xml", "acquisition-a.log", "runXjson",

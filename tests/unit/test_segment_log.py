@@ -12,7 +12,8 @@ from storage_service.rules.state import Acq
 
 START, END = "2026-05-04T07:30:00.000000Z", "2026-05-04T07:31:30.250000Z"
 UNPRINTABLE = [
-    "\n", "\r\n", "\v", "\f", "\0", "\x1b[31m", "\x1c", "\x7f", "\x85", "\x9b", "\u2028", "\u2029", "\u202e", "\ufeff",
+    "\n", "\r\n", "\v", "\f", "\0", "\x1b[31m", "\x1c", "\x7f", "\x85", "\x9b",
+    "\u2028", "\u2029", "\u202e", "\ufeff",
     "\ud800",
 ]  # fmt: skip
 
