@@ -51,10 +51,10 @@ class Errands:
 
     def round(self, number: int) -> None:
         lives, storage, run = self.lives, {"storage_id": f"s{number}"}, f"scratch{number}"
-        lives.call("init_storage", **storage, brg_name="g", brg_path="p", stats_names=["events"])
+        lives.call("init_storage", **storage, brg_name="g", brg_path="p", stats_names=["level"])
         lives.call("config_storage", **storage)
-        lives.call("set_config_storage", **storage, document=f"<config>{self.id()}</config>")
-        lives.call("add_var", name="events", delta=1)
+        lives.call("set_config_storage", **storage, document=f"round {number}")
+        lives.call("set_var", name="level", value=number)
         run_id, acq_id = f"root/g/{run}", f"root/g/{run}/a"
         self.runs.append(run_id)
         first_run = lives.call("new_run_storage", **storage, run_name=run, params={"x": self.id()})
