@@ -213,11 +213,17 @@ class Fold:
         acq = self.acqs[subject]
         if (acq["uid"], acq["segment"]) != (data["uid"], data["segment"]) or acq["state"] == "open":
             self.wrong.append(f"sealed what is not ended: {event}, {acq}")
-        acq |= {"sealed": True, "disk": data["disk"]}
+        if any(each["end"] is None for each in acq["statistics"].values()):
+            self.wrong.append(f"sealed before its end was read: {event}, {acq}")
+        acq["sealed"], acq["disk"] = True, data["disk"]
 
     def _acquisition_measured(self, seq: int, event: Map, subject: str, data: Map) -> None:
-        self._once("acquisition.measured", (data["uid"], data["segment"], data["when"]), event)
-        acq = self.acqs[subject]
+        acq, which = self.acqs[subject], (data["uid"], data["segment"])
+        self._once("measured", (*which, data["when"]), event)
+        if (acq["uid"], acq["segment"]) != which or acq["sealed"]:
+            self.wrong.append(f"a reading of another one, or after the seal: {event}, {acq}")
+        if data["when"] == "end" and (acq["state"] == "open" or not self.counts["measured"][(*which, "start")]):
+            self.wrong.append(f"its end was read before it ended, or before its start: {event}, {acq}")
         acq["statistics"] = data["statistics"]
         acq["configurations"] = [*acq["configurations"], *data["configurations"]]
 
