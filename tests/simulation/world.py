@@ -24,6 +24,7 @@ from .clients import Clients
 from .journal import Journal
 from .life import Life, Step
 from .manifests import Hashers, Jobs
+from .measured import World as Outside
 from .mount import Mount
 from .network import Connection, Letter, Network
 from .patience import Patience
@@ -59,6 +60,7 @@ class World:
         self.scripts = Scripts()
         self.mount = Mount(self.scripts)
         self.hashers = Hashers(self.mount, self.journal)
+        self.outside = Outside(self.mount, self.journal)
         self._kept: dict[str, float] = {}
         self._uids = self.lives = 0
         self._published = 0
@@ -131,10 +133,11 @@ class World:
         self.patience.started(self.wall)
         journal = self.journal
         journal.kinds = self.life.kinds[self.lives % len(self.life.kinds)]
+        journal.sourced.append(self.life.sourced[self.lives % len(self.life.sourced)])
         self.lives += 1
         self.service = Service(
-            self.store, self.mount, self.scripts, Jobs(self.hashers, journal), journal.kind_of,
-            self.now, self._fresh, self.life.policy, self.life.max_parallel,
+            self.store, self.mount, self.scripts, Jobs(self.hashers, journal), self.outside,
+            journal.kind_of, journal.fetches, self.now, self._fresh, self.life.policy, self.life.max_parallel,
             replied=self._replied, published=self._publish, durable=self._durable,
         )  # fmt: skip
 
@@ -240,6 +243,9 @@ class World:
             happens = self.chance.random() < 0.5
             said = f"late: {errand.work_id}, {'it happens' if happens else 'it never began'}"
             found.append(("mount", said, partial(service.come_back, errand, happens)))
+        for look in service.readings:
+            said = f"{look.order.when} of {look.order.acq_id} is {'told' if look.result else 'read'}"
+            found.append(("readings", said, partial(service.read_on, look, self.chance)))
         for order in service.scripts:
             opens = not self.mount.away
             found.append(("scripts", f"a script starts: {opens}", partial(service.open_script, order, opens)))
