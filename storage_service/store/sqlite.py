@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
 from contextlib import suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -25,6 +23,7 @@ from ..failpoints import passing
 from ..rules.readings import FOUND_AS
 from ..rules.state import Acq, Conversion, Counter, Group, Node, Run, Storage
 from .dated import newest_and_ahead
+from .inserting import insert
 from .interface import Committed, NotWrittenError, Snapshot, StoreError, UnknownOutcomeError
 from .lookups import read_node
 from .migrate import migrate, refuse_newer
@@ -41,9 +40,6 @@ from .rows import (
     value_row,
 )
 
-# Rows of one statement, at most: as few statements as there are ones in the number of rows. After each the writer
-# waits until the loop lets go of the interpreter. All sizes between would fill the statement cache.
-_MOST_ROWS = 512
 EXPIRE_AT_ONCE = 1000
 # The time of the newest key is stored a second ahead, so that it is written once a second and not in every commit:
 # after a restart the keys of that second are looked up, which is always right.
@@ -225,9 +221,9 @@ class SqliteWriter:
 
     def _write(self, batch: Batch, key_date: float) -> Committed:
         rows = [(row.seq, row.topic, row.subject, row.body, row.fact) for row in batch.rows]
-        self._insert("INSERT INTO journal VALUES ", rows)
+        insert(self._db, "INSERT INTO journal VALUES ", rows)
         upsert = " ON CONFLICT (topic) DO UPDATE SET seq = excluded.seq"
-        self._insert("INSERT INTO topics VALUES ", list(batch.topics().items()), upsert)
+        insert(self._db, "INSERT INTO topics VALUES ", list(batch.topics().items()), upsert)
         if batch.rows:
             self._pruning.note(key_date, batch.rows[0].seq - 1)
         if batch.prune_before or batch.expire_events_before is not None:
@@ -250,7 +246,7 @@ class SqliteWriter:
                     self._db.execute(sql, (id, record.highest))
         variables = [(each.ns, each.name, *value_row(each.value)) for each in batch.registers.values()]
         upsert = " ON CONFLICT (ns, name) DO UPDATE SET class = excluded.class, value = excluded.value"
-        self._insert("INSERT INTO variables VALUES ", variables, upsert)
+        insert(self._db, "INSERT INTO variables VALUES ", variables, upsert)
         self._write_documents(batch)
         for intent_id, intent in batch.intents.items():
             self._db.execute("DELETE FROM intents WHERE intent_id = ?", (intent_id,))
@@ -269,7 +265,7 @@ class SqliteWriter:
 
     def _write_keys(self, batch: Batch, key_date: float) -> Committed:
         rows = [(key, fingerprint, key_date, result) for key, fingerprint, result in batch.keys]
-        self._insert("INSERT INTO keys (key, fingerprint, at, result) VALUES ", rows)
+        insert(self._db, "INSERT INTO keys (key, fingerprint, at, result) VALUES ", rows)
         if batch.newest_key_ms > self._newest_key_ms:
             self._set_meta("newest_key_ms", batch.newest_key_ms + KEY_AHEAD_MS)
         if batch.key_clock is not None:
@@ -287,7 +283,7 @@ class SqliteWriter:
         ).fetchall()
         stay = [row for row in due if float(str(row[2])) >= before or not may_be_forgotten(str(row[0]), up_to_ms)]
         rows = [(key, fingerprint, key_date, result) for key, fingerprint, _, result in stay]
-        self._insert("INSERT INTO keys (key, fingerprint, at, result) VALUES ", rows)
+        insert(self._db, "INSERT INTO keys (key, fingerprint, at, result) VALUES ", rows)
         kept = {row[0] for row in stay}
         forgotten = max((uuid7_ms(str(row[0])) or 0 for row in due if row[0] not in kept), default=0)
         if forgotten > self._forgotten_ms:
@@ -321,15 +317,15 @@ class SqliteWriter:
             for table in ("params", "derived", "annotations"):
                 self._db.execute(f"DELETE FROM {table} WHERE node_id = ?", (id,))  # noqa: S608  words of this file
             self._db.execute("DELETE FROM nodes WHERE node_id = ?", (id,))
-        for id in batch.unmeasured:
-            sql = "DELETE FROM derived WHERE node_id = ? AND name GLOB ?"
-            self._db.execute(sql, (id, f"{FOUND_AS}*"))
         for (table, _), record in batch.records.items():
             if table == "node" and isinstance(record, Group | Run | Acq):
                 self._db.execute(_PUT_NODE, _node_row(record))
+        for id in batch.unmeasured:
+            sql = "DELETE FROM derived WHERE node_id = ? AND name GLOB ?"
+            self._db.execute(sql, (id, f"{FOUND_AS}*"))
         params = [(id, name, *value_row(value)) for (id, name), value in batch.params.items()]
         upsert = " ON CONFLICT (node_id, name) DO UPDATE SET class = excluded.class, value = excluded.value"
-        self._insert("INSERT INTO params VALUES ", params, upsert)
+        insert(self._db, "INSERT INTO params VALUES ", params, upsert)
         for id, searched in batch.searched.items():
             self._db.execute("DELETE FROM search WHERE n = (SELECT n FROM nodes WHERE node_id = ?)", (id,))
             for table in ("params", "derived") if searched else ():
@@ -344,25 +340,10 @@ class SqliteWriter:
 
     def _write_annotations(self, batch: Batch) -> None:
         noted = [(seq, id, name, *value_row(value), *by) for seq, id, name, value, *by in batch.annotations]
-        self._insert("INSERT INTO annotations VALUES ", noted)
+        insert(self._db, "INSERT INTO annotations VALUES ", noted)
         derived = [(id, name, *value_row(value)) for (id, name), value in batch.derived.items()]
         upsert = " ON CONFLICT (node_id, name) DO UPDATE SET class = excluded.class, value = excluded.value"
-        self._insert("INSERT INTO derived VALUES ", derived, upsert)
-
-    def _insert(self, head: str, rows: Sequence[Sequence[Any]], tail: str = "") -> None:
-        """INSERT with many rows a statement."""
-        at, left = 0, len(rows)
-        while left:
-            chunk = min(1 << left.bit_length() - 1, _MOST_ROWS)
-            values = [value for row in rows[at : at + chunk] for value in row]
-            self._db.execute(_inserting(head, len(rows[at]), chunk, tail), values)
-            at, left = at + chunk, left - chunk
-
-
-@lru_cache(maxsize=64)
-def _inserting(head: str, columns: int, rows: int, tail: str) -> str:
-    one = "(" + ",".join("?" * columns) + ")"
-    return head + ",".join([one] * rows) + tail
+        insert(self._db, "INSERT INTO derived VALUES ", derived, upsert)
 
 
 def _clock(stored: str) -> tuple[float, float]:

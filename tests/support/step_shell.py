@@ -275,7 +275,7 @@ class StepShell:
         assert work_id == f"readings {order.acq_id}"
         assert order.acq_id not in {each.acq_id for each in self.readings}, "two readings of one acquisition"
         missing = [
-            each for each in order.wanted if each.document and not self.store.document(each.document.blake3)
+            each for each in order.wanted if each.document and self.store.document(each.document.blake3) is None
         ]
         assert not missing, "a document that is wanted was forgotten"
         self.readings.append(order)
