@@ -20,7 +20,7 @@ from .records import Map
 NEVER: Map = {"start": None, "end": None, "difference": None}
 VALUES = [0, 1, 2, 7, -3, 0.5, 2.25, True, "on", None, 2**63 - 1, -(2**63)]
 FETCHED = [b"fetched", b"fetched", b"fetched anew"]
-AWAY = "It is not saved yet: the mount point is not there."
+AWAY = "It is not saved yet: the mount point is not there, or full."
 
 Which = tuple[str, int, str]
 """uid and segment of an acquisition, `start` or `end`."""
@@ -184,7 +184,8 @@ class World:
                 name, blake, source = "fetched.xml", digest(chance.choice(FETCHED)), "file:/etc/daq.xml"
             if blake in done:
                 continue
-            file = self._mount.keep(order.path, order.uid, name, blake)
+            full = chance.random() < 0.1
+            file = None if full else self._mount.keep(order.path, order.uid, name, blake)
             if file is None:
                 again = AWAY
                 continue
