@@ -71,12 +71,11 @@ class ConversionQueue:
 
 def seal_order(acq: Acq, places: Places) -> WriteMarker:
     """Sync the data of an acquisition that ended, and complete its marker file."""
-    sealed = render.acquisition(replace(acq, sealed=True), places)
     return WriteMarker(
         mp=acq.mp,
         path=tuple(acq.path.split("/")),
         marker_name=ACQ_MARKER,
-        marker=render.marker(sealed),
+        marker=render.acquisition_marker(replace(acq, sealed=True), places),
         id=acq.node_id,
         uid=acq.uid,
         sync_data=True,
@@ -89,7 +88,7 @@ def marker_order(run: Run, places: Places) -> WriteMarker:
         mp=run.mp,
         path=tuple(run.path.split("/")),
         marker_name=RUN_MARKER,
-        marker=render.marker(render.run(run, places)),
+        marker=render.run_marker(run, places),
         id=run.node_id,
         uid=run.uid,
     )

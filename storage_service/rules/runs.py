@@ -89,25 +89,27 @@ def _fresh_run(storage: Storage, run_id: str, name: str, command: commands.NewRu
         created_at=now.time,
         params=command.params,
         params_bytes=codec.params_bytes(command.params),
+        numbered=command.run_name if names.split_numbered(command.run_name) else None,
     )
 
 
 def _order(
     state: State, storage: Storage, run: Run, found: Run | None, removes: bool, *, fresh: bool, now: Moment
 ) -> MakeFolder:
-    taken_over = replace(run, storage_id=storage.storage_id)
+    visible = run.visible or storage.init.use_rundb
+    taken_over = replace(run, storage_id=storage.storage_id, visible=visible)
     set_aside = (found.uid if found is not None else now.fresh()) if removes else None
     return MakeFolder(
         mp=run.mp,
         path=tuple(run.path.split("/")),
         marker_name=RUN_MARKER,
-        marker=render.marker(render.run(taken_over, state.places)),
+        marker=render.run_marker(taken_over, state.places),
         id=run.node_id,
         uid=run.uid,
         set_aside=set_aside,
         fresh=fresh,
         # A parameter that was set just now may not be in its marker file yet.
-        aside=render.marker(render.run(found, state.places)) if removes and found is not None else b"",
+        aside=render.run_marker(found, state.places) if removes and found is not None else b"",
     )
 
 

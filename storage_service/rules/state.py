@@ -63,7 +63,8 @@ class Group(Struct, frozen=True, tag="group"):
 
 
 class Run(Struct, frozen=True, tag="run"):
-    """A run. `owner` is the uid of the storage's life that it belongs to; `path` its folder below the mount."""
+    """A run. `owner` is the uid of the storage's life that it belongs to; `path` its folder below the mount;
+    `numbered` the name with `{n}` by which it had its number, None where it had none."""
 
     node_id: str
     uid: str
@@ -77,6 +78,7 @@ class Run(Struct, frozen=True, tag="run"):
     created_at: str
     params: dict[str, Value] = field(default_factory=dict)
     params_bytes: int = 0
+    numbered: str | None = None
 
 
 class Opening(Struct, frozen=True):
