@@ -181,6 +181,8 @@ class Batch:
             case facts.AcqRestored():
                 self.searched[fact.acq.node_id] = True
                 self.params.update({(fact.acq.node_id, name): value for name, value in fact.acq.params.items()})
+                found = (manifests.findable(link) for link in fact.links)
+                self.derived.update({(fact.acq.node_id, name): digest for name, digest in found})
             case facts.AcqRemoved():
                 self._wipe(fact.acq_id)
             case facts.RunRemoved():
