@@ -22,8 +22,9 @@ from msgspec.structs import replace
 
 from storage_protocol.records import TrashEntry
 
-from .doors.folders import FolderMount, runnable_script
+from .doors.folders import FolderMount
 from .doors.log_writer import LogWriter
+from .doors.scripts_folder import runnable_script
 from .doors.trash import Measured, Place, Trash
 from .doors.trash_sweep import Sweep
 from .failpoints import passing

@@ -9,8 +9,6 @@
 from __future__ import annotations
 
 import errno
-import os
-import stat
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,9 +17,12 @@ from pathlib import Path
 
 from storage_service.doors.directory import Directory, NotPlainFileError
 from storage_service.doors.losses import Losses
+from storage_service.doors.marker_walk import MarkerWalk
 from storage_service.doors.markers import Marker, markers_in
+from storage_service.doors.scripts_folder import runnable_script
 from storage_service.doors.trash import Trash
 from storage_service.failpoints import passing
+from storage_service.rules.rebuild_work import FindMarkers, Found
 from storage_service.rules.trash_work import GiveUp, LookIntoTrash, RestoreFolder
 from storage_service.rules.work import (
     ACQ_MARKER,
@@ -78,6 +79,8 @@ class FolderMount:
                         return self._restore(order)
                     case GiveUp():
                         return self.trash.give_up(order)
+                    case FindMarkers():
+                        return self._find(order)
         except Fault as fault:
             return Failed(fault.code, fault.message, fault.details)
 
@@ -118,6 +121,20 @@ class FolderMount:
             root.__exit__()
             raise
         return root
+
+    def _find(self, order: FindMarkers) -> Found:
+        _check_segments(order.path)
+        with self._at_root() as root:
+            try:
+                return MarkerWalk(order).page(root)
+            except FileNotFoundError as error:
+                place = "/".join(order.path)
+                message = f"There is no folder {place} below {self._mp}."
+                raise Fault("not_found", message, what="folder", id=place) from error
+            except NotADirectoryError:
+                with ExitStack() as opened:
+                    self._walk(opened, order.path)  # says what stands in the way
+                raise
 
     def _make(self, order: MakeFolder) -> Done | Taken:
         _check_segments((*order.path, order.uid, order.set_aside or order.uid))  # all three become names
@@ -346,38 +363,6 @@ class FolderMount:
         except OSError as error:
             said = error.strerror or type(error).__name__
             raise self._unavailable(said if error.filename is None else f"{said}: {error.filename}") from error
-
-
-def runnable_script(scripts_dir: Path, name: str) -> Path:
-    """The absolute path, without links, of the script that a client names by its path below the scripts folder.
-
-    Raises `Fault`: `invalid_name` (field `convert_script`) when it leads out of that folder (rule `inside`), is no
-    plain file (`file`) or may not be executed (`executable`); `not_found` when it is not there; `unavailable` when
-    the folder cannot be read. A link that stays inside the folder is followed.
-    """
-    try:
-        folder = scripts_dir.resolve()
-        # realpath and not resolve(): a circle of links is nothing that is there, and no error of ours.
-        script = Path(os.path.realpath(folder / name))
-        if not name or ".." in Path(name).parts or Path(name).is_absolute() or not script.is_relative_to(folder):
-            raise _script_fault("inside", f"The script {name!r} is not below the scripts folder.")
-        if not stat.S_ISREG(script.stat().st_mode):
-            raise _script_fault("file", f"The script {name} is not a plain file.")
-        if not os.access(script, os.X_OK):
-            raise _script_fault("executable", f"The script {name} may not be executed: chmod +x is missing.")
-    except ValueError as error:  # a NUL, or half a surrogate pair
-        raise _script_fault("inside", f"{name!r} cannot be the path of a script.") from error
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
-            message = f"There is no script {name} in the scripts folder."
-            raise Fault("not_found", message, what="script", id=name) from error
-        reason = error.strerror or type(error).__name__
-        raise Fault("unavailable", f"The script {name} cannot be read: {reason}.", reason=reason) from error
-    return script
-
-
-def _script_fault(rule: str, message: str) -> Fault:
-    return Fault("invalid_name", message, field="convert_script", rule=rule)
 
 
 def _check_segments(path: Segments) -> None:

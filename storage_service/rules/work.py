@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
+from .rebuild_work import FindMarkers, Found
 from .state import Link
 from .trash_work import GiveUp, LookIntoTrash, RestoreFolder, Seen
 
@@ -174,5 +175,5 @@ class Ended(Struct, frozen=True, tag="ended"):
     reason: str = ""
 
 
-Order = ReachMount | MakeFolder | WriteMarker | LookIntoTrash | RestoreFolder | GiveUp
-Result = Done | Taken | Failed | Seen
+Order = ReachMount | MakeFolder | WriteMarker | LookIntoTrash | RestoreFolder | GiveUp | FindMarkers
+Result = Done | Taken | Failed | Seen | Found

@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from storage_service.doors.folders import FolderMount, runnable_script
+from storage_service.doors.folders import FolderMount
+from storage_service.doors.scripts_folder import runnable_script
 from storage_service.rules.work import TRASH, Done, Fault
 from tests.support.place import MP, Place, make_acq, make_run, put, refused, write_acq
 from tests.symlinks import LEVELS, Flips, swapper
