@@ -140,6 +140,12 @@ RESULTS: dict[str, dict[str, str]] = {
         "restore_trash": "[TrashEntry](#trashentry), and `rundb`: bool; `acqs`: int",
         "empty_trash": "`entries`, `bytes`: int; `more`: bool; `unreachable`: list of str",
     },
+    "4.8 Rebuild": {
+        "rebuild_rundb": (
+            "`mp`, `path`: str; `groups`, `runs`, `acqs`, `known`, `folders`: int; "
+            "`skipped`: list of [Skipped](#skipped); `skipped_count`: int"
+        ),
+    },
 }
 RECORDS = (
     *(records.Storage, records.Run, records.Acquisition, records.CountedMark, records.Marked),
@@ -152,6 +158,7 @@ RECORDS = (
         records.Warn,
     ),
     records.TrashEntry,
+    records.Skipped,
 )
 
 

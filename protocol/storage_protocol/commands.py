@@ -9,6 +9,7 @@ from msgspec import field
 from . import arguments as a
 from .annotations import AnnotateNode as AnnotateNode
 from .annotations import ListAnnotations as ListAnnotations
+from .rebuild import RebuildRundb as RebuildRundb
 from .specs import Command as Command
 from .specs import CommandSpec, spec_of
 from .variables import AddVar as AddVar
@@ -375,7 +376,7 @@ COMMANDS: dict[str, CommandSpec] = {
         *(NewGroup, GetNode, ListNodes, FindNodes, AnnotateNode, ListAnnotations),
         *(ListConversions, GetConversion, RetryConversion, CancelConversion),
         *(Ping, Describe, GetStatus, ReplayEvents),
-        *(ListTrash, RestoreTrash, EmptyTrash),
+        *(ListTrash, RestoreTrash, EmptyTrash, RebuildRundb),
     )
 }
 

@@ -13,7 +13,7 @@ from storage_protocol import commands, names
 from storage_protocol.commands import Command
 from storage_protocol.limits import Limits
 
-from . import acquisitions, conversions, notes, runs, storages, trash, variables
+from . import acquisitions, conversions, notes, rebuild, runs, storages, trash, variables
 from .decision import (
     AcqIntent,
     ConfigIntent,
@@ -22,10 +22,12 @@ from .decision import (
     Intent,
     LookIntent,
     Moment,
+    RebuildIntent,
     RestoreIntent,
     RunIntent,
 )
 from .ownership import run_id_of
+from .rebuild_work import Found
 from .state import Acq, Conversion, Key, Run, State, counter_id, variable_key
 from .trash_work import Seen
 from .work import Result
@@ -52,6 +54,7 @@ _DECIDE: dict[type[Command], Callable[[State, Any, Moment, Limits], Decision]] =
     commands.AddVar: lambda s, c, n, _: variables.add_var(s, c),
     commands.RestoreTrash: lambda s, c, n, _: trash.restore_trash(s, c),
     commands.EmptyTrash: lambda s, c, n, _: trash.empty_trash(s, c),
+    commands.RebuildRundb: lambda s, c, n, _: rebuild.rebuild_rundb(s, c),
 }
 
 
@@ -64,8 +67,10 @@ def settle(state: State, intent: Intent, result: Result, now: Moment, limits: Li
     """The second decision of a command, with what the outside world said."""
     if isinstance(intent, LookIntent):
         return trash.settle_look(state, intent, result, now)
-    if isinstance(result, Seen):
-        raise TypeError(f"{type(intent).__name__} does not look into the trash")
+    if isinstance(intent, RebuildIntent):
+        return rebuild.settle_rebuild(state, intent, result, now, limits)
+    if isinstance(result, Seen | Found):
+        raise TypeError(f"{type(intent).__name__} asks for no {type(result).__name__}")
     match intent:
         case ConfigIntent():
             return storages.settle_config(state, intent, result, now)
@@ -114,6 +119,8 @@ def needs_to_settle(state: State, intent: Intent, result: Any = None) -> list[Ke
     match intent:
         case LookIntent() | RestoreIntent() | EmptyIntent():
             return trash.needs(state, intent, result)
+        case RebuildIntent():
+            return rebuild.needs(state, result)
         case ConfigIntent():
             storage = state.storage(intent.storage_id)
             return [("node", storage.group_id), ("node", storage.init.brg_parent_id)] if storage else []

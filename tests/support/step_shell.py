@@ -25,7 +25,7 @@ from storage_service.desk.desk import Desk, Now
 from storage_service.desk.keyring import Keyring
 from storage_service.desk.messages import Ticket, open_message
 from storage_service.rules.conversions import Policy
-from storage_service.rules.facts import ManifestWritten
+from storage_service.rules.facts import AcqRestored, ManifestWritten
 from storage_service.rules.state import Key, Places, Variable
 from storage_service.rules.work import (
     Done,
@@ -342,13 +342,16 @@ class StepShell:
         assert self.store.folded() == self.store.everything()
 
     def chains_hold(self) -> None:
-        """Each manifest that became durable names the one of its storage that became durable before it."""
+        """Each manifest that became durable names the one of its storage that became durable before it, or the one
+        that was found again."""
         tails: dict[str, str] = {}
         for row in self.store.journal:
             fact = decode_fact(row.fact) if row.fact is not None else None
             if isinstance(fact, ManifestWritten):
                 assert self.links[fact.link.blake3] == tails.get(fact.chain), fact
                 tails[fact.chain] = fact.link.blake3
+            elif isinstance(fact, AcqRestored):
+                tails.update({chain.storage_id: chain.tail.blake3 for chain in fact.tails})
         assert {
             id: chain.tail.blake3 for (table, id), chain in self.store.everything().items() if table == "chain"
         } == tails
