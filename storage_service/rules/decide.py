@@ -28,7 +28,7 @@ from .decision import (
 )
 from .ownership import run_id_of
 from .rebuild_work import Found
-from .state import Acq, Conversion, Key, Run, State, counter_id, variable_key
+from .state import Acq, Conversion, Key, Run, State, counter_id, groups_of, variable_key
 from .trash_work import Seen
 from .work import Result
 
@@ -128,6 +128,7 @@ def needs_to_settle(state: State, intent: Intent, result: Any = None) -> list[Ke
             keys = [("node", intent.run.node_id)]
             keys += _of_numbered(state, intent.storage_id, intent.pattern, intent.number)
             run = state.records.get(keys[0])
+            keys += _groups_above(intent.run.node_id)
             if type(run) is Run and (intent.created or run.owner != _uid(state, intent.storage_id)):
                 keys.append(("acqs_of", run.node_id))
             return keys
@@ -168,13 +169,19 @@ def _of_new_run(state: State, command: commands.NewRun) -> list[Key]:
     storage = state.storage(command.storage_id)
     if storage is None:
         return []
-    if names.split_numbered(command.run_name):
-        return _of_numbered(state, command.storage_id, command.run_name, 0)
     key = ("node", run_id_of(storage, command.run_name))
+    above = _groups_above(key[1])
+    if names.split_numbered(command.run_name):
+        return above + _of_numbered(state, command.storage_id, command.run_name, 0)
     found = state.records.get(key)
     if type(found) is Run and command.mode == "remove":
-        return [key, ("acqs_of", found.node_id)]
-    return [key]
+        return [key, *above, ("acqs_of", found.node_id)]
+    return [key, *above]
+
+
+def _groups_above(run_id: str) -> list[Key]:
+    """A new run remembers them."""
+    return [("node", id) for id in groups_of(run_id)]
 
 
 def _of_new_acq(state: State, command: commands.NewAcq) -> list[Key]:

@@ -18,7 +18,7 @@ from storage_protocol.limits import Limits
 
 from .manifests import OFF
 from .rebuild_work import AcqFile, RunFile
-from .state import Acq, Group, Run, State
+from .state import Acq, Group, GroupPlace, Run, State, groups_of
 from .trash_work import Listing
 
 DEEPEST = 32
@@ -57,7 +57,19 @@ def fault_of_run(told: RunFile, limits: Limits) -> str | None:
         return "run_id"
     if told.numbered is not None and number_of(told) is None:
         return "numbered"
+    if not all(_may_be(group, told) for group in told.groups):
+        return "groups"
     return _fault(told.run_id, told, [told.created_at], limits)
+
+
+def _may_be(group: GroupPlace, told: RunFile) -> bool:
+    """Whether a group that the run is in may be so; its base run group lies where the run does."""
+    *_, base = groups = groups_of(told.run_id)
+    if group.id not in groups or not _UID.fullmatch(group.uid) or not is_time(group.created_at):
+        return False
+    if group.id == base:
+        return (group.mp, group.path) == (told.location.mp, told.location.path.rpartition("/")[0])
+    return names.mount_point(group.mp) is None and names.path(group.path) is None
 
 
 def fault_of_acq(told: AcqFile, limits: Limits) -> str | None:
@@ -149,6 +161,7 @@ def run_record(state: State, told: RunFile, group: Group, mp: str, path: str, vi
         params=told.params,
         params_bytes=codec.params_bytes(told.params),
         numbered=told.numbered,
+        groups=told.groups,
     )
 
 

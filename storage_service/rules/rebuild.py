@@ -24,7 +24,7 @@ from .decision import Accepted, Decision, Intended, Moment, RebuildIntent, plain
 from .facts import Event
 from .marker_files import acq_record, fault_of_acq, fault_of_run, is_time, number_of, run_record
 from .rebuild_work import FindMarkers, Found, FoundAcq, FoundRun, Proof, RunFile
-from .state import Acq, Chain, Group, Key, Link, Node, Run, State, counter_id
+from .state import Acq, Chain, Group, Key, Link, Node, Run, State, counter_id, groups_of
 from .work import ACQ_MARKER, RUN_MARKER, Failed, Result
 
 MOST_SKIPS = 100
@@ -52,7 +52,7 @@ def needs(state: State, result: Any) -> list[Key]:
     for run in result.runs:
         keys["node", run.told.run_id] = None
         if state.records.get(("node", run.told.run_id), run) is None:  # known to be absent
-            keys |= dict.fromkeys(("node", id) for id in _groups_of(run.told.run_id))
+            keys |= dict.fromkeys(("node", id) for id in groups_of(run.told.run_id))
             if (counter := _counter(run.told)) is not None:
                 keys["counter", counter[0]] = None
     for acq in result.acqs:
@@ -95,12 +95,6 @@ def _told(intent: RebuildIntent) -> dict[str, Any]:
         "skipped": msgspec.to_builtins(intent.skips),
         "skipped_count": intent.skipped,
     }
-
-
-def _groups_of(run_id: str) -> list[str]:
-    """The ids of the groups that a run is in, from the root's child down to its base run group."""
-    parts = run_id.split("/")
-    return ["/".join(parts[: depth + 1]) for depth in range(1, len(parts) - 1)]
 
 
 def _counter(told: RunFile) -> tuple[str, int] | None:
@@ -228,7 +222,7 @@ class _Page:
 
     def _wrong_groups(self, told: RunFile, place: str) -> str | None:
         """Why the run cannot be in the groups that its id names."""
-        *above, base = _groups_of(told.run_id)
+        *above, base = groups_of(told.run_id)
         for id in (*above, base):
             node = self._node(id)
             if node is not None and type(node) is not Group:
@@ -240,25 +234,30 @@ class _Page:
 
     def _groups(self, told: RunFile, place: str, visible: bool) -> Group:
         """The run's base run group; what is missing of it and above it is made."""
-        *above, base = _groups_of(told.run_id)
+        *above, base = groups_of(told.run_id)
         for id in above if visible else ():  # one that is not in the RunDB needs no parents there
-            if self._node(id) is None and len(self._guessed) < MOST_GUESSED:
-                self._guessed[id] = None
-            self._group(id, told, "", visible)
-        if base in self._guessed:
-            del self._guessed[base]
-            return self._group(base, told, place, visible, placed=True)
+            self._group(id, told, None, visible)
         return self._group(base, told, place, visible)
 
-    def _group(self, id: str, told: RunFile, path: str, visible: bool, placed: bool = False) -> Group:
-        found = self._node(id)
-        parent_id, _, name = id.rpartition("/")
+    def _group(self, id: str, told: RunFile, place: str | None, visible: bool) -> Group:
+        """A group, with the place that is told of it: by the run, or as that of a base run group. Else it is
+        guessed, until a run is found that tells it."""
+        found, said = self._node(id), next((each for each in told.groups if each.id == id), None)
         if type(found) is Group:
             group = replace(found, visible=found.visible or visible)
-            group = replace(group, mp=self._mp, path=path) if placed else group
         else:
-            group = Group(id, self._now.fresh(), name, parent_id, self._mp, path, visible, told.created_at)
+            parent_id, _, name = id.rpartition("/")
+            group = Group(id, self._now.fresh(), name, parent_id, self._mp, "", visible, told.created_at)
             self._counts["group"] += 1
+            if len(self._guessed) < MOST_GUESSED:
+                self._guessed[id] = None
+        if found is None or id in self._guessed:
+            if said is not None:
+                group = replace(group, uid=said.uid, mp=said.mp, path=said.path, created_at=said.created_at)
+            elif place is not None:
+                group = replace(group, mp=self._mp, path=place)
+            if said is not None or place is not None:
+                self._guessed.pop(id, None)
         if group != found:
             self._made[id] = group
             self.events.append(Event(facts.GroupCreated(group), None, id))

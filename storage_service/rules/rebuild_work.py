@@ -7,7 +7,7 @@ from msgspec import Struct
 from storage_protocol import records
 from storage_protocol.records import Skipped
 
-from .state import Link
+from .state import GroupPlace, Link
 from .trash_work import Listing
 
 MOST_MARKERS = 256
@@ -15,10 +15,11 @@ MOST_MARKERS = 256
 
 
 class RunFile(records.Run, frozen=True):
-    """What a `run.json` says. `rundb`: whether the run is in the RunDB; `numbered`: as of `state.Run`."""
+    """What a `run.json` says. `rundb`: whether the run is in the RunDB; the others as of `state.Run`."""
 
     rundb: bool = True
     numbered: str | None = None
+    groups: tuple[GroupPlace, ...] = ()
 
 
 class AcqFile(records.Acquisition, frozen=True):

@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 
 from storage_protocol import records
-from storage_protocol.names import Value
 
 from . import barrier, facts
 from .decision import Answer
@@ -139,7 +138,7 @@ def marked(record: Acq, counted: bool) -> records.Marked:
     )
 
 
-def marker(described: records.Run | records.Acquisition, **more: Value) -> bytes:
+def marker(described: records.Run | records.Acquisition, **more: Any) -> bytes:
     """The content of `run.json` or `acquisition.json`: what a client sees, for who has only the folder.
 
     more  what a rebuild of the RunDB needs besides; left out where it is nil
@@ -153,7 +152,8 @@ def marker(described: records.Run | records.Acquisition, **more: Value) -> bytes
 def run_marker(record: Run, places: Places) -> bytes:
     """The content of a run's `run.json`."""
     hidden = None if record.visible else False
-    return marker(run(record, places), rundb=hidden, numbered=record.numbered)
+    groups = msgspec.to_builtins(record.groups) or None
+    return marker(run(record, places), rundb=hidden, numbered=record.numbered, groups=groups)
 
 
 def acquisition_marker(record: Acq, places: Places) -> bytes:

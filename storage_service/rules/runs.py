@@ -14,7 +14,7 @@ from .decision import Accepted, Answer, Decision, Intended, Moment, RunIntent, U
 from .facts import Event
 from .lifecycle import transition
 from .ownership import anothers, is_orphan, own_run, run_id_of, the_storage, wrong_acq_state, wrong_storage_state
-from .state import Acq, Run, State, Storage, counter_id
+from .state import Acq, Group, GroupPlace, Run, State, Storage, counter_id, groups_of
 from .work import RUN_MARKER, Done, Failed, MakeFolder, Taken
 
 STORED, NOT_STORED = plain({"stored": True}), plain({"stored": False})
@@ -61,7 +61,7 @@ def new_run(state: State, command: commands.NewRun, now: Moment, limits: Limits,
             return refusal
         run = found
     else:
-        run = _fresh_run(storage, run_id, name, command, now)
+        run = _fresh_run(state, storage, run_id, name, command, now)
     intent = RunIntent(
         storage_id=storage.storage_id,
         order=_order(state, storage, run, found, removes, fresh=pattern is not None, now=now),
@@ -75,7 +75,10 @@ def new_run(state: State, command: commands.NewRun, now: Moment, limits: Limits,
     return Intended(intent)
 
 
-def _fresh_run(storage: Storage, run_id: str, name: str, command: commands.NewRun, now: Moment) -> Run:
+def _fresh_run(
+    state: State, storage: Storage, run_id: str, name: str, command: commands.NewRun, now: Moment
+) -> Run:
+    groups = [group for id in groups_of(run_id) if type(group := state.node(id)) is Group]
     return Run(
         node_id=run_id,
         uid=now.fresh(),
@@ -90,6 +93,7 @@ def _fresh_run(storage: Storage, run_id: str, name: str, command: commands.NewRu
         params=command.params,
         params_bytes=codec.params_bytes(command.params),
         numbered=command.run_name if names.split_numbered(command.run_name) else None,
+        groups=tuple(GroupPlace(each.node_id, each.uid, each.mp, each.path, each.created_at) for each in groups),
     )
 
 

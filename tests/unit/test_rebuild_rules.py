@@ -13,7 +13,7 @@ from storage_protocol.records import CountedMark, Location, Skipped
 from storage_service.rules.decision import RebuildIntent
 from storage_service.rules.rebuild import LOST, MOST_SKIPS
 from storage_service.rules.rebuild_work import FindMarkers, Found, FoundAcq, FoundRun, Proof
-from storage_service.rules.state import Acq, Chain, Group, Link, Run
+from storage_service.rules.state import Acq, Chain, Group, GroupPlace, Link, Run
 from storage_service.rules.trash_work import Listing
 from storage_service.rules.work import Done, Failed
 from tests.support.marked import EARLY, LATE, MP, a_run, acq_file, an_acq, run_file
@@ -179,6 +179,42 @@ def test_a_group_whose_place_was_guessed_gets_its_own_as_soon_as_that_is_told() 
     assert "lies in 'elsewhere'" in reason(rebuilt(world, page(of_run(third))))
 
 
+X = GroupPlace("root/g", "uid-of-g", "file:///other", "else/where", "2025-01-01T00:00:00.000000Z")
+BASE = GroupPlace("root/g/sub", "uid-of-sub", MP, "p/sub", EARLY)
+
+
+def test_groups_come_back_as_a_run_remembers_them() -> None:
+    world = World()
+    told, untold = a_run("root/g/sub/r", "p/sub/r", groups=(X, BASE)), a_run("root/g/sub/q", "p/sub/q")
+    rebuilt(world, page(of_run(told), of_run(untold)))
+    for place in (X, BASE):
+        group = world.state.node(place.id)
+        assert isinstance(group, Group)
+        assert GroupPlace(group.node_id, group.uid, group.mp, group.path, group.created_at) == place
+    assert world.a_run("root/g/sub/r").groups == (X, BASE)
+
+
+def test_a_group_that_was_guessed_becomes_what_a_run_remembers_of_it() -> None:
+    world = World()
+    untold, told = a_run("root/g/sub/q", "p/sub/q"), a_run("root/g/sub/r", "p/sub/r", groups=(X, BASE))
+    outcome = rebuilt(world, page(of_run(untold), after=(b"p",)), page(of_run(told)))
+    assert counts(outcome) == (2, 2, 0, 0, 0)
+    group = world.state.node("root/g")
+    assert isinstance(group, Group)
+    assert (group.uid, group.mp, group.path) == ("uid-of-g", "file:///other", "else/where")
+
+
+def test_a_new_run_remembers_the_groups_that_it_is_made_in() -> None:
+    world = World().must(NewGroup(name="top", path="t"))
+    world.init(brg_parent_id="root/top", brg_path="p").config().run()
+    run = world.a_run("root/top/g/r")
+    nodes = [world.state.node(id) for id in ("root/top", "root/top/g")]
+    assert [(place.id, place.uid, place.path) for place in run.groups] == [
+        (each.node_id, each.uid, each.path) for each in nodes if each is not None
+    ]
+    assert run_file(run).groups == run.groups
+
+
 def test_a_group_that_somebody_made_keeps_its_place() -> None:
     world = World().must(NewGroup(name="g", path="other"))
     outcome = rebuilt(world, page(of_run(R)))
@@ -298,6 +334,11 @@ RUN_FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "an endless number": ({"params": {"x": float("inf")}}, "params"),
     "too many parameters": ({"params": {f"p{n}": n for n in range(1025)}}, "params"),
     "no number": ({"numbered": "q{n}"}, "numbered"),
+    "a group of others": ({"groups": (replace(X, id="root/h"),)}, "groups"),
+    "a group's uid": ({"groups": (replace(X, uid="."),)}, "groups"),
+    "a group's time": ({"groups": (replace(X, created_at=""),)}, "groups"),
+    "a base run group elsewhere": ({"groups": (replace(X, path="q", mp=MP),)}, "groups"),
+    "a base run group on another mount point": ({"groups": (replace(X, path="p"),)}, "groups"),
 }
 
 
