@@ -27,6 +27,7 @@ ELSEWHERE = {
     "manifest": "tests/system/test_manifests.py",
     "migrate": "tests/system/test_store_kills.py",
     "trash": "tests/system/test_trash.py",
+    "rebuild": "tests/system/test_rebuild.py",
     "runner": "tests/system/test_conversion_points.py",
     "keeper": "tests/system/test_conversion_points.py",
 }
