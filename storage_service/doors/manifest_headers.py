@@ -24,7 +24,7 @@ from storage_service.rules.trash_work import Listing
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 MOST_NAMES = 200_000
 """How many names of a folder are gone through for manifests that are proofs."""
-MOST_BYTES = 256 << 20
+MOST_BYTES = 128 << 20
 """Of a manifest that is digested for it: some seconds of a slow disk."""
 _BITE = 1 << 20
 

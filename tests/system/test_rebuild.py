@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
+import pty
+import select
 import shutil
 import subprocess
 import sys
@@ -14,6 +17,9 @@ from typing import Any
 
 import pytest
 
+from storage_client import StorageClient
+from storage_client.replies import Rebuilt
+from storage_protocol.records import Skipped
 from tests.support.failpoints import places
 from tests.support.polling import eventually
 from tests.support.service import Service
@@ -342,3 +348,38 @@ def test_the_command_line_tells_what_came_back_and_what_did_not(own_service: Mak
     done = json.loads(told.stdout)
     assert (done["groups"], done["runs"], done["acqs"], done["known"], done["skipped"]) == (0, 1, 1, 2, [])
     assert cli(service, "rebuild", "--mp", "file:///nowhere").returncode == 1
+
+
+def test_at_a_terminal_it_shows_how_far_it_is(own_service: Make, many: tuple[Path, list[dict[str, Any]]]) -> None:
+    service = own_service(start=False)
+    shutil.copytree(many[0], service.mount, dirs_exist_ok=True)
+    service.start()
+    ours, theirs = pty.openpty()
+    words = [sys.executable, "-m", "storage_service", "rebuild", "--endpoint", service.commands]
+    process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=theirs, text=True)
+    os.close(theirs)
+    shown = ""
+    with contextlib.suppress(OSError):  # the end of the other side
+        while select.select([ours], [], [], 60)[0]:
+            shown += os.read(ours, 4096).decode()
+    os.close(ours)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "1 group, 9 runs and 270 acquisitions are back; 0 were known already. 281 folders looked into." in said
+    assert "folders looked into" in shown
+
+
+def test_the_client_has_a_method_for_it(own_service: Make, many: tuple[Path, list[dict[str, Any]]]) -> None:
+    service = own_service(start=False)
+    shutil.copytree(many[0] / "p/r1", service.mount / "p/r1")
+    (service.mount / "p/r2").mkdir()
+    (service.mount / "p/r2/run.json").write_text("{}")
+    service.start()
+
+    async def use() -> Rebuilt:
+        async with StorageClient(service.commands) as client:
+            return await client.rebuild_rundb(path="p")
+
+    done = asyncio.run(use())
+    assert (done.mp, done.path, done.runs, done.acqs, done.known) == ("file:///", "p", 1, 30, 0)
+    assert done.skipped == (Skipped("p/r2", "Its run.json cannot be understood."),)
