@@ -97,6 +97,7 @@ COMMANDS_ASKED: tuple[Command, ...] = (
     commands.ListTrash(mp="file:///", limit=20),
     commands.RestoreTrash(uid=RUN_UID, replace=True),
     commands.EmptyTrash(older_than_s=86_400.0),
+    commands.RebuildRundb(path="commissioning"),
 )
 
 STORAGE = records.Storage(
@@ -354,6 +355,17 @@ RESULTS: dict[str, Any] = {
     "list_vars": {"vars": {"hv.state": "on", "hv.target_V": 1450.0}},
     "ping": {"time": LATE},
     "list_trash": {"entries": (TRASHED,), "cursor": None, "unreachable": ()},
+    "rebuild_rundb": {
+        "mp": "file:///",
+        "path": "commissioning",
+        "groups": 2,
+        "runs": 7,
+        "acqs": 31,
+        "known": 0,
+        "folders": 44,
+        "skipped": (records.Skipped("commissioning/notes", "Its run.json cannot be understood."),),
+        "skipped_count": 1,
+    },
     "empty_trash": {"entries": 1, "bytes": 5_000_000_000, "more": False, "unreachable": ()},
 }
 

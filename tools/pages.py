@@ -27,6 +27,7 @@ from storage_protocol import errors, events, limits, records  # noqa: E402
 from storage_protocol.commands import COMMANDS  # noqa: E402
 from storage_protocol.specs import Argument, CommandSpec  # noqa: E402
 from storage_service.rules.lifecycle import ABSENT, TABLES, Row  # noqa: E402
+from storage_service.rules.rebuild_work import AcqFile, RunFile  # noqa: E402
 from tools import vectors  # noqa: E402
 
 MADE = "<!-- Made by tools/pages.py from the code. Change the code, then run `make pages`. -->"
@@ -143,6 +144,12 @@ RESULTS: dict[str, dict[str, str]] = {
         "restore_trash": "[TrashEntry](#trashentry), and `rundb`: bool; `acqs`: int",
         "empty_trash": "`entries`, `bytes`: int; `more`: bool; `unreachable`: list of str",
     },
+    "4.8 Rebuild": {
+        "rebuild_rundb": (
+            "`mp`, `path`: str; `groups`, `runs`, `acqs`, `known`, `folders`: int; "
+            "`skipped`: list of [Skipped](#skipped); `skipped_count`: int"
+        ),
+    },
 }
 RECORDS = (
     *(records.Storage, records.Document, records.Run, records.Acquisition, records.CountedMark, records.Marked),
@@ -156,6 +163,7 @@ RECORDS = (
         records.Warn,
     ),
     records.TrashEntry,
+    records.Skipped,
 )
 
 
@@ -164,7 +172,7 @@ def pages() -> dict[str, str]:
     made = {"protocol/LIFECYCLE.md": _lifecycle(), "protocol/MESSAGES.md": _messages()}
     for name, document in vectors.documents().items():
         made[f"protocol/vectors/{name}"] = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-    for kind, record in {"run": records.Run, "acquisition": records.Acquisition}.items():
+    for kind, record in {"run": RunFile, "acquisition": AcqFile}.items():
         made[f"protocol/schemas/{kind}.json"] = json.dumps(_schema(kind, record), indent=1) + "\n"
     return made
 

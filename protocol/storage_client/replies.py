@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from storage_protocol.events import Event
 from storage_protocol.names import Value
-from storage_protocol.records import Acquisition, Annotation, Conversion, Node, Storage, TrashEntry
+from storage_protocol.records import Acquisition, Annotation, Conversion, Node, Skipped, Storage, TrashEntry
 
 from .cursor import Cursor
 
@@ -89,6 +89,26 @@ class Emptied(Struct, frozen=True):
     bytes: int
     more: bool
     unreachable: tuple[str, ...] = ()
+
+
+class Rebuilt(Struct, frozen=True):
+    """What a rebuild of the RunDB has brought back.
+
+    groups, runs, acqs  how many came back
+    known               runs and acquisitions that the RunDB had already
+    folders             that were looked into
+    skipped             folders that could not be taken, the first 100 of `skipped_count`
+    """
+
+    mp: str
+    path: str
+    groups: int
+    runs: int
+    acqs: int
+    known: int
+    folders: int
+    skipped: tuple[Skipped, ...]
+    skipped_count: int
 
 
 class EventPage(Struct, frozen=True):

@@ -47,6 +47,7 @@ RunName = Annotated[str, Meta(description="run_name", extra={"rule": "run_name"}
 RunPattern = Annotated[str, Meta(description="run_name, may hold {n}", extra={"rule": "run_pattern"})]
 AcqName = Annotated[str, Meta(description="acq_name", extra={"rule": "acq_name"})]
 GroupPath = Annotated[str, Meta(description="brg_path", extra={"rule": "brg_path"})]
+TreePath = Annotated[str, Meta(description="tree_path", extra={"rule": "tree_path"})]
 MountPoint = Annotated[str, Meta(description="mount point", extra={"rule": "mount_point"})]
 ParamName = Annotated[str, Meta(description="param", extra={"rule": "param"})]
 Params = Annotated[

@@ -12,6 +12,7 @@ from .annotations import ListAnnotations as ListAnnotations
 from .configuration import SetConfig as SetConfig
 from .journal import PruneEvents as PruneEvents
 from .journal import ReplayEvents as ReplayEvents
+from .rebuild import RebuildRundb as RebuildRundb
 from .specs import Command as Command
 from .specs import CommandSpec, spec_of
 from .variables import AddVar as AddVar
@@ -368,7 +369,7 @@ COMMANDS: dict[str, CommandSpec] = {
         *(NewGroup, GetNode, ListNodes, FindNodes, AnnotateNode, ListAnnotations),
         *(ListConversions, GetConversion, RetryConversion, CancelConversion),
         *(Ping, Describe, GetStatus, ReplayEvents, PruneEvents),
-        *(ListTrash, RestoreTrash, EmptyTrash),
+        *(ListTrash, RestoreTrash, EmptyTrash, RebuildRundb),
     )
 }
 

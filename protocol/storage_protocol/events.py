@@ -22,7 +22,7 @@ EVENTS: dict[str, str] = {
     "run.created": "the run",
     "run.taken_over": "the run, which a storage took over from one that is gone",
     "run.removed": "the run",
-    "run.restored": "the run, which came back from the trash",
+    "run.restored": "the run, which came back from the trash or by a rebuild",
     "run.param_set": "`param`, `value`",
     "node.annotated": "`node_id`, `uid`, `name`, `value`, `author`",
     "acquisition.started": "the acquisition (each segment)",
@@ -40,7 +40,7 @@ EVENTS: dict[str, str] = {
         "`acq_id`, `uid`, `segment`, `name` (of the file), `files`, `bytes`, `manifest_blake3`"
     ),
     "acquisition.removed": "the acquisition",
-    "acquisition.restored": "the acquisition, which came back from the trash",
+    "acquisition.restored": "the acquisition, which came back from the trash or by a rebuild",
     "acquisition.warning": "`what`, `message`",
     "trash.restored": "the entry of the trash, and `rundb`, `acqs` as in the reply",
     "trash.emptied": "the entry of the trash, and `why`: `asked` or `expired`",

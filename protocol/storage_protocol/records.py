@@ -201,6 +201,13 @@ class Annotation(Struct, frozen=True):
     time: str
 
 
+class Skipped(Struct, frozen=True):
+    """A folder that `rebuild_rundb` could not take: its path below the mount point, and one sentence why."""
+
+    path: str
+    reason: str
+
+
 class Conversion(Struct, frozen=True):
     """A conversion. `attempt` numbers every start from 1 and never goes back; `progress` is 0 to 1 or None."""
 

@@ -208,6 +208,8 @@ class Batch:
                 self.searched[fact.acq.node_id] = True
                 self.params.update({(fact.acq.node_id, name): value for name, value in fact.acq.params.items()})
                 self._find_statistics(fact.acq.node_id, fact.acq.statistics)
+                found = (manifests.findable(link) for link in fact.links)
+                self.derived.update({(fact.acq.node_id, name): digest for name, digest in found})
             case facts.AcqRemoved():
                 self._wipe(fact.acq_id)
             case facts.RunRemoved():

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from storage_protocol import errors
 from storage_protocol.errors import Refusal
 
@@ -24,11 +26,13 @@ from ..rules.decision import (
     LookIntent,
     MarkerIntent,
     Moment,
+    RebuildIntent,
     RestoreIntent,
     RunIntent,
     Undone,
 )
 from ..rules.facts import Event
+from ..rules.rebuild_work import Found
 from ..rules.scope import scope_of_intent
 from ..rules.state import Acq, Conversion
 from ..rules.work import Ended, Failed
@@ -83,8 +87,15 @@ class Work:
         return isinstance(intent, CancelIntent)
 
     def stalled(self, intent_id: str) -> Refusal | None:
-        """Why an intent could not be carried out for now; what collides with it is refused, not kept waiting."""
-        return self._intents[intent_id].stalled if intent_id in self._intents else None
+        """Why an intent could not be carried out for now; what collides with it is refused, not kept waiting. Nor
+        is what collides with a rebuild, which may take hours."""
+        each = self._intents.get(intent_id)
+        if each is not None and isinstance(each.stored.intent, RebuildIntent):
+            mp = each.stored.intent.order.mp
+            return errors.unavailable(
+                "busy", f"The RunDB is being rebuilt from {mp}; try again when that is done."
+            )
+        return each.stalled if each is not None else None
 
     def intended(self, stored: StoredIntent, ticket: Ticket | None) -> None:
         """A new intent goes into the open batch."""
@@ -231,7 +242,7 @@ class Work:
             case MarkerIntent():
                 each.at_door = True
                 self._markers.give(intent_id, moment)
-            case ConfigIntent() | LookIntent() | RestoreIntent() | EmptyIntent():
+            case ConfigIntent() | LookIntent() | RestoreIntent() | EmptyIntent() | RebuildIntent():
                 each.at_door = True
                 out.orders.append((f"intent {intent_id}", intent.order))
             case RunIntent() | AcqIntent():
@@ -278,6 +289,8 @@ class Work:
         if self._must_go_on(intent, result):
             self._stall(intent_id, each, Refusal(result.code, result.message, result.details), moment)
             return
+        if isinstance(result, Found):
+            result = replace(result, busy=ledger.scopes.busy(result.ids(), intent_id))
         try:
             decision = decide.settle(ledger.state, intent, result, moment, ledger.limits)
         except Exception as error:  # noqa: BLE001  a defect in a rule must not end the service, nor lose the reply
@@ -285,6 +298,7 @@ class Work:
         if isinstance(decision, Intended) and not ledger.scopes.widen(intent_id, scope_of_intent(decision.intent)):
             decision = errors.unavailable("busy", "Something is under way in the same place; try again.")
         if isinstance(decision, Intended):
+            ledger.apply(decision.events, moment)
             each.before = each.stored
             each.stored = StoredIntent(intent_id, decision.intent, key, each.stored.fingerprint)
             each.durable = each.at_door = False
@@ -373,9 +387,11 @@ class Work:
 
     def counts(self) -> dict[str, int]:
         """What is under way, for `get_status`."""
+        intents = [each.stored.intent for each in self._intents.values()]
         return {
-            "intents": len(self._intents),
+            "intents": len(intents),
             "readings": self.readings.count,
+            "rebuild_folders": sum(each.folders for each in intents if isinstance(each, RebuildIntent)),
             "seals": self.seals.count,
             "manifests": self.manifests.count,
             "conversions_queued": len(self.attempts.queue.queued),

@@ -109,6 +109,13 @@ class Directory:
         """The names in it, at most so many and none of `besides`."""
         return list(islice((name for name in self.each() if name not in besides), most))
 
+    def folders(self) -> Iterator[str]:
+        """The names of the directories in it, as the system gives them; links are none."""
+        with os.scandir(self._fd) as found:
+            for entry in found:
+                if entry.is_dir(follow_symlinks=False):
+                    yield entry.name
+
     def permit(self) -> None:
         """Let its owner list and change it, where we may give such a permission."""
         with suppress(OSError):

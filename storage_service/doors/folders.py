@@ -18,10 +18,12 @@ from pathlib import Path
 from storage_service.doors.beside import add_block, keep
 from storage_service.doors.directory import Directory, NotPlainFileError
 from storage_service.doors.losses import Losses
+from storage_service.doors.marker_walk import MarkerWalk
 from storage_service.doors.markers import Marker, markers_in
 from storage_service.doors.runnable import runnable_script
 from storage_service.doors.trash import Trash
 from storage_service.failpoints import passing
+from storage_service.rules.rebuild_work import FindMarkers, Found
 from storage_service.rules.trash_work import GiveUp, LookIntoTrash, RestoreFolder
 from storage_service.rules.work import (
     ACQ_LOG,
@@ -89,6 +91,8 @@ class FolderMount:
                         return self._restore(order)
                     case GiveUp():
                         return self.trash.give_up(order)
+                    case FindMarkers():
+                        return self._find(order)
         except Fault as fault:
             return Failed(fault.code, fault.message, fault.details)
 
@@ -129,6 +133,20 @@ class FolderMount:
             root.__exit__()
             raise
         return root
+
+    def _find(self, order: FindMarkers) -> Found:
+        _check_segments(order.path)
+        with self._at_root() as root:
+            try:
+                return MarkerWalk(order).page(root)
+            except FileNotFoundError as error:
+                place = "/".join(order.path)
+                message = f"There is no folder {place} below {self._mp}."
+                raise Fault("not_found", message, what="folder", id=place) from error
+            except NotADirectoryError:
+                with ExitStack() as opened:
+                    self._walk(opened, order.path)  # says what stands in the way
+                raise
 
     def _make(self, order: MakeFolder) -> Done | Taken:
         _check_segments((*order.path, order.uid, order.set_aside or order.uid))  # all three become names

@@ -117,7 +117,7 @@ def _group_created(state: State, event: Event, fact: facts.GroupCreated, time: s
     return [(("node", fact.group.node_id), fact.group)]
 
 
-def _run_created(state: State, event: Event, fact: facts.RunCreated, time: str) -> list[Put]:
+def _run_created(state: State, event: Event, fact: facts.RunCreated | facts.RunRestored, time: str) -> list[Put]:
     puts: list[Put] = [(("node", fact.run.node_id), fact.run)]
     if fact.counter is not None:
         puts.append((("counter", fact.counter), Counter(max(fact.number, state.counter(fact.counter)))))
@@ -219,12 +219,9 @@ def _acq_removed(state: State, event: Event, fact: facts.AcqRemoved, time: str) 
     return [(("node", _acq(state, fact.acq_id).node_id), None), *manifests.after_opening(state, fact.acq_id)]
 
 
-def _run_restored(state: State, event: Event, fact: facts.RunRestored, time: str) -> list[Put]:
-    return [(("node", fact.run.node_id), fact.run)]
-
-
 def _acq_restored(state: State, event: Event, fact: facts.AcqRestored, time: str) -> list[Put]:
-    return [(("node", fact.acq.node_id), fact.acq)]
+    puts: list[Put] = [(("node", fact.acq.node_id), fact.acq)]
+    return puts + [(("chain", chain.storage_id), chain) for chain in fact.tails]
 
 
 def _no_record(state: State, event: Event, fact: Any, time: str) -> list[Put]:
@@ -275,7 +272,7 @@ _EVOLVE: dict[type, Callable[[State, Event, Any, str], list[Put]]] = {
     facts.ManifestWritten: _manifest_written,
     facts.AcqRemoved: _acq_removed,
     facts.AcqWarned: _acq_warned,
-    facts.RunRestored: _run_restored,
+    facts.RunRestored: _run_created,
     facts.AcqRestored: _acq_restored,
     facts.TrashRestored: _no_record,
     facts.TrashEmptied: _no_record,

@@ -110,8 +110,12 @@ class RunRemoved(Fact, frozen=True, tag="run.removed"):
 
 
 class RunRestored(Fact, frozen=True, tag="run.restored"):
+    """`counter` and `number`: as of `RunCreated`, where the counter is to be found again too."""
+
     TYPE: ClassVar = "run.restored"
     run: state.Run
+    counter: str | None = None
+    number: int = 0
 
 
 class NodeAnnotated(Fact, frozen=True, tag="node.annotated"):
@@ -193,8 +197,13 @@ class AcqRemoved(Fact, frozen=True, tag="acquisition.removed"):
 
 
 class AcqRestored(Fact, frozen=True, tag="acquisition.restored"):
+    """`links`: manifests of it whose digests are searched again, oldest first. `tails`: the newest manifests of
+    storage ids whose chains are found again; they may lie beside its data from earlier segments."""
+
     TYPE: ClassVar = "acquisition.restored"
     acq: state.Acq
+    links: tuple[state.Link, ...] = ()
+    tails: tuple[state.Chain, ...] = ()
 
 
 class TrashRestored(Fact, frozen=True, tag="trash.restored"):

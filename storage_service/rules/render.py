@@ -142,11 +142,28 @@ def marked(record: Acq, counted: bool) -> records.Marked:
     )
 
 
-def marker(described: records.Run | records.Acquisition) -> bytes:
-    """The content of `run.json` or `acquisition.json`: what a client sees, for who has only the folder."""
+def marker(described: records.Run | records.Acquisition, **more: Any) -> bytes:
+    """The content of `run.json` or `acquisition.json`: what a client sees, for who has only the folder.
+
+    more  what a rebuild of the RunDB needs besides; left out where it is nil
+    """
     kind = "run" if isinstance(described, records.Run) else "acquisition"
-    content = {"format": f"storage-service/{kind}/1", **msgspec.to_builtins(described)}
+    needed = {name: value for name, value in more.items() if value is not None}
+    content = {"format": f"storage-service/{kind}/1", **msgspec.to_builtins(described), **needed}
     return json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"
+
+
+def run_marker(record: Run, places: Places) -> bytes:
+    """The content of a run's `run.json`."""
+    hidden = None if record.visible else False
+    groups = msgspec.to_builtins(record.groups) or None
+    return marker(run(record, places), rundb=hidden, numbered=record.numbered, groups=groups)
+
+
+def acquisition_marker(record: Acq, places: Places) -> bytes:
+    """The content of an acquisition's `acquisition.json`."""
+    first = record.created_at if record.created_at != record.started_at else None
+    return marker(acquisition(record, places), created_at=first)
 
 
 def event_data(state: State, event: Event) -> Any:

@@ -65,8 +65,24 @@ class Group(Struct, frozen=True, tag="group"):
     created_at: str
 
 
+class GroupPlace(Struct, frozen=True):
+    """A group, as the runs in it remember it: it has no file of its own."""
+
+    id: str
+    uid: str
+    mp: str
+    path: str
+    created_at: str
+
+
 class Run(Struct, frozen=True, tag="run"):
-    """A run. `owner` is the uid of the storage's life that it belongs to; `path` its folder below the mount."""
+    """A run.
+
+    owner     the uid of the storage's life that it belongs to
+    path      its folder below the mount
+    numbered  the name with `{n}` by which it had its number; None: it had none
+    groups    those that it was made in, as far as they were there, its base run group last
+    """
 
     node_id: str
     uid: str
@@ -80,6 +96,8 @@ class Run(Struct, frozen=True, tag="run"):
     created_at: str
     params: dict[str, Value] = field(default_factory=dict)
     params_bytes: int = 0
+    numbered: str | None = None
+    groups: tuple[GroupPlace, ...] = ()
 
 
 class Opening(Struct, frozen=True):
@@ -264,6 +282,12 @@ Key = tuple[str, str]
 def variable_key(ns: str, name: str) -> Key:
     """Where a variable is. A namespace has no `/`, so the first one ends it."""
     return "variable", f"{ns}/{name}"
+
+
+def groups_of(run_id: str) -> list[str]:
+    """The ids of the groups that a run is in, from the root's child down to its base run group."""
+    parts = run_id.split("/")
+    return ["/".join(parts[: depth + 1]) for depth in range(1, len(parts) - 1)]
 
 
 def counter_id(group_id: str, before: str, after: str) -> str:

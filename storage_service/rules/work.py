@@ -12,6 +12,7 @@ from msgspec import Struct, field
 
 from storage_protocol.records import DiskUse
 
+from .rebuild_work import FindMarkers, Found
 from .state import Link
 from .trash_work import GiveUp, LookIntoTrash, RestoreFolder, Seen
 
@@ -221,5 +222,15 @@ class Ended(Struct, frozen=True, tag="ended"):
     reason: str = ""
 
 
-Order = ReachMount | MakeFolder | SyncData | WriteMarker | KeepFile | LookIntoTrash | RestoreFolder | GiveUp
-Result = Done | Taken | Synced | Kept | Failed | Seen
+Order = (
+    ReachMount
+    | MakeFolder
+    | SyncData
+    | WriteMarker
+    | KeepFile
+    | LookIntoTrash
+    | RestoreFolder
+    | GiveUp
+    | FindMarkers
+)
+Result = Done | Taken | Synced | Kept | Failed | Seen | Found

@@ -26,8 +26,9 @@ from storage_service.desk.desk import Desk, Now
 from storage_service.desk.keyring import Keyring
 from storage_service.desk.messages import Ticket, open_message
 from storage_service.rules.conversions import Policy
-from storage_service.rules.facts import ManifestWritten
+from storage_service.rules.facts import AcqRestored, ManifestWritten
 from storage_service.rules.readings import HANDED_IN, Reading, ReadingsTaken, TakeReadings
+from storage_service.rules.rebuild_work import FindMarkers, Found
 from storage_service.rules.state import Key, Places, Variable
 from storage_service.rules.work import (
     Done,
@@ -85,6 +86,8 @@ def desk_on(
 
 def done(order: Order) -> Result:
     """What an order comes to where nothing is wrong."""
+    if isinstance(order, FindMarkers):
+        return Found((), (), (), 1, None)
     return Synced(DiskUse(2, 1000, 8192)) if isinstance(order, SyncData) else Done()
 
 
@@ -395,13 +398,16 @@ class StepShell:
         assert self.store.folded() == self.store.everything()
 
     def chains_hold(self) -> None:
-        """Each manifest that became durable names the one of its storage that became durable before it."""
+        """Each manifest that became durable names the one of its storage that became durable before it, or the one
+        that was found again."""
         tails: dict[str, str] = {}
         for row in self.store.journal:
             fact = decode_fact(row.fact) if row.fact is not None else None
             if isinstance(fact, ManifestWritten):
                 assert self.links[fact.link.blake3] == tails.get(fact.chain), fact
                 tails[fact.chain] = fact.link.blake3
+            elif isinstance(fact, AcqRestored):
+                tails.update({chain.storage_id: chain.tail.blake3 for chain in fact.tails})
         assert {
             id: chain.tail.blake3 for (table, id), chain in self.store.everything().items() if table == "chain"
         } == tails

@@ -28,6 +28,7 @@ ELSEWHERE = {
     "tidy": "tests/system/test_tidy_points.py",
     "migrate": "tests/system/test_store_kills.py",
     "trash": "tests/system/test_trash.py",
+    "rebuild": "tests/system/test_rebuild.py",
     "runner": "tests/system/test_conversion_points.py",
     "keeper": "tests/system/test_conversion_points.py",
 }
