@@ -38,6 +38,7 @@ from ..rules.state import Acq, Conversion
 from ..rules.work import Ended, Failed
 from .attempts import Attempts
 from .batch import Batch, StoredIntent
+from .intents import OpenIntent
 from .ledger import Ledger
 from .manifests import Manifests
 from .markers import Markers
@@ -46,23 +47,6 @@ from .peers import SEALING
 from .readings import Readings
 from .seals import Seals
 from .timers import Retries
-
-
-class OpenIntent:
-    """An intent that is not carried out yet. `at_door`: an order for it is out; `stalled`: why it will be tried
-    again; `ticket`: who waits for it, None after a restart; `before`: the durable one that it is to replace;
-    `lost`: how often its outcome could not be written."""
-
-    __slots__ = ("at_door", "before", "durable", "lost", "stalled", "stored", "ticket")
-
-    def __init__(self, stored: StoredIntent, ticket: Ticket | None, durable: bool = False) -> None:
-        self.stored = stored
-        self.ticket = ticket
-        self.durable = durable
-        self.at_door = False
-        self.before: StoredIntent | None = None
-        self.stalled: Refusal | None = None
-        self.lost = 0
 
 
 class Work:

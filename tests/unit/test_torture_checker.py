@@ -20,6 +20,9 @@ UID = "0195-acq"
 ACQ = "root/g/r/a"
 
 
+BESIDE: dict[str, object] = {"statistics": {}, "configurations": [], "disk": None}
+
+
 def acq(**more: Any) -> Map:
     made = {
         "acq_id": ACQ,
@@ -31,7 +34,7 @@ def acq(**more: Any) -> Map:
         "run_id": "root/g/r",
     }
     rest = {"producers": [], "finished": 0, "missing": [], "failed": [], "expected": 1, "storage_id": "s"}
-    return made | rest | {"convert_script": "quick.sh", "conversion": None, "warnings": []} | more
+    return made | rest | {"convert_script": "quick.sh", "conversion": None, "warnings": []} | BESIDE | more
 
 
 def conversion(state: str, attempt: int) -> Map:
@@ -54,7 +57,7 @@ def life() -> list[tuple[str, str, Map]]:
         ("acquisition.producer_finished", ACQ, {**mark, "finished": 1, "expected": 1}),
         ("acquisition.finished", ACQ, ended),
         ("conversion.queued", ACQ, conversion("queued", 0)),
-        ("acquisition.sealed", ACQ, {"acq_id": ACQ, "uid": UID, "segment": 1}),
+        ("acquisition.sealed", ACQ, {"acq_id": ACQ, "uid": UID, "segment": 1, "disk": None}),
         ("conversion.started", ACQ, conversion("running", 1)),
         ("conversion.succeeded", ACQ, conversion("succeeded", 1)),
     ]
