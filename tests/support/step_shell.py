@@ -277,10 +277,9 @@ class StepShell:
         assert (acq.uid, acq.segment, acq.reads) == (order.uid, order.segment, order.when), "before it was durable"
         assert work_id == f"readings {order.acq_id}"
         assert order.acq_id not in {each.acq_id for each in self.readings}, "two readings of one acquisition"
-        missing = [
-            each for each in order.wanted if each.document and self.store.document(each.document.blake3) is None
-        ]
-        assert not missing, "a document that is wanted was forgotten"
+        given = [each.document for each in order.wanted if each.document is not None]
+        there = [self.store.document(each.blake3) is not None for each in given]
+        assert all(there), "a document that is wanted was forgotten"
         self.readings.append(order)
 
     def _replied(self, parts: list[bytes]) -> None:
