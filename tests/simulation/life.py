@@ -7,9 +7,12 @@ with all of them at once reaches little.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from random import Random
 from typing import NamedTuple
 
+from storage_service.desk import keyring, residents
 from storage_service.rules.conversions import Policy
 
 STEPS = 240
@@ -96,3 +99,14 @@ def life(seed: int, length: int = STEPS) -> Life:
         | {"manifests": chance.choice([0.02, 0.2, 1.0])},
         steps=[(word, chance.getrandbits(32)) for word in words],
     )
+
+
+@contextmanager
+def memory_of(life: Life) -> Iterator[None]:
+    """The desk's memory is as small as this life wants it."""
+    before = residents.MAX_RESIDENT, keyring.RECENT_KEYS
+    residents.MAX_RESIDENT, keyring.RECENT_KEYS = life.max_resident, life.recent_keys
+    try:
+        yield
+    finally:
+        residents.MAX_RESIDENT, keyring.RECENT_KEYS = before

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from random import Random
 
 from storage_protocol import codec
 from storage_protocol import commands as c
 from storage_protocol.keys import uuid7_ms
-from storage_service.desk import keyring, residents
 from storage_service.desk.batch import Batch, JournalRow
 from storage_service.desk.desk import Now
 
@@ -22,7 +20,7 @@ from .asked import Asked
 from .broken import must
 from .clients import Clients
 from .journal import Journal
-from .life import Life, Step
+from .life import Life, Step, memory_of
 from .manifests import Hashers, Jobs
 from .measured import World as Outside
 from .mount import Mount
@@ -382,7 +380,7 @@ class World:
 
     def live(self) -> World:
         """All of it. Raises Broken where a promise is not kept, and whatever the service raises."""
-        with _memory_of(self.life):
+        with memory_of(self.life):
             self.post(self.clients.opening(self.chance), 0)
             for step in self.life.steps:
                 self.step(step)
@@ -391,14 +389,3 @@ class World:
             self.start()
             ending.calm(self)
         return self
-
-
-@contextmanager
-def _memory_of(life: Life) -> Iterator[None]:
-    """The desk's memory is as small as this life wants it."""
-    before = residents.MAX_RESIDENT, keyring.RECENT_KEYS
-    residents.MAX_RESIDENT, keyring.RECENT_KEYS = life.max_resident, life.recent_keys
-    try:
-        yield
-    finally:
-        residents.MAX_RESIDENT, keyring.RECENT_KEYS = before

@@ -20,90 +20,32 @@ from storage_protocol import commands as c
 from storage_protocol.commands import Command
 from storage_protocol.events import Event, decode_event
 from storage_protocol.limits import Limits
-from storage_protocol.records import Configuration, DiskUse
-from storage_service.desk.batch import Journal
-from storage_service.desk.desk import Desk, Now
-from storage_service.desk.keyring import Keyring
+from storage_service.desk.desk import Now
 from storage_service.desk.messages import Ticket, open_message
 from storage_service.rules.conversions import Policy
 from storage_service.rules.facts import AcqRestored, ManifestWritten
-from storage_service.rules.readings import HANDED_IN, Reading, ReadingsTaken, TakeReadings
-from storage_service.rules.rebuild_work import FindMarkers, Found
-from storage_service.rules.state import Key, Places, Variable
+from storage_service.rules.readings import ReadingsTaken, TakeReadings
+from storage_service.rules.state import Key, Variable
 from storage_service.rules.work import (
-    Done,
     Ended,
     Failed,
     ManifestDone,
     Order,
     Result,
     RunScript,
-    SyncData,
-    Synced,
     WriteManifest,
 )
 from storage_service.store.interface import NotWrittenError
 from storage_service.store.rows import decode_fact
 
 from .memory_store import MemoryStore
+from .outside import done as done
+from .outside import read as read
 from .sqlite_store import SqliteStore
+from .started import PLACES as PLACES
+from .started import desk_on as desk_on
 
 START = 1_700_000_000.0
-PLACES = Places({"file:///": "/data"})
-
-
-KEYS_KEEP_S = 7 * 86_400.0
-
-
-def desk_on(
-    store: MemoryStore | SqliteStore,
-    *,
-    policy: Policy,
-    max_parallel: int,
-    limits: Limits,
-    fresh: Callable[[], str],
-    defect: Callable[[str, Exception], None],
-    manifest_kind: Callable[[str], str],
-    fetches: Callable[[str], bool],
-) -> Desk:
-    """A desk as a start of the service makes it, on what the store has."""
-    return Desk(
-        places=PLACES,
-        limits=limits,
-        policy=policy,
-        max_parallel=max_parallel,
-        keys_keep_s=KEYS_KEEP_S,
-        key_clock=store.key_clock,
-        keyring=Keyring(store.newest_key_ms, store.forgotten_ms, store.keys_ahead),
-        journal=Journal(store.last_seq, store.topics()),
-        describe=codec.encode_value({"service": "steps"}),
-        fresh=fresh,
-        defect=defect,
-        manifest_kind=manifest_kind,
-        fetches=fetches,
-    )
-
-
-def done(order: Order) -> Result:
-    """What an order comes to where nothing is wrong."""
-    if isinstance(order, FindMarkers):
-        return Found((), (), (), 1, None)
-    return Synced(DiskUse(2, 1000, 8192)) if isinstance(order, SyncData) else Done()
-
-
-def read(order: TakeReadings) -> ReadingsTaken:
-    """What is read where nothing is wrong: every variable is 1 at the start and 3 at the end, and every
-    configuration that is wanted is saved, unless it is already."""
-    done, saved = set(order.saved), list[Configuration]()
-    for each in order.wanted:
-        digest, name, size = f"digest of {order.acq_id} {order.segment}", "config.xml", 7
-        if each.document is not None:
-            digest, name, size = each.document.blake3, each.document.name, each.document.bytes
-        if digest not in done:
-            saved.append(Configuration(name, each.when, digest, size, HANDED_IN if each.document else "file:/c"))
-        done.add(digest)
-    value = 1 if order.when == "start" else 3
-    return ReadingsTaken(dict.fromkeys(order.names, Reading(value)), tuple(saved))
 
 
 class StepShell:
