@@ -33,6 +33,7 @@ class Ledger:
     defect  hears of an exception that nobody expected: its incident's id, and the exception
     follow  hears of every event that became true in memory
     manifest_kind  by storage id: `blake3`, `sizes` or `off`
+    entries_of     by storage id: which entries go into its logbook
     """
 
     def __init__(
@@ -45,9 +46,10 @@ class Ledger:
         fresh: Callable[[], str],
         defect: Callable[[str, Exception], None],
         manifest_kind: Callable[[str], str],
+        entries_of: Callable[[str], str],
     ) -> None:
         self.manifest_kind = manifest_kind
-        self.state = State(places)
+        self.state = State(places, entries_of)
         self.limits = limits
         self.keyring = keyring
         self.fresh = fresh

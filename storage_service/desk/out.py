@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from storage_protocol.commands import Command
 
+from ..rules.logbook_work import LogbookOrder
 from ..rules.state import Key, Variable
 from ..rules.work import Order, RunScript, WriteManifest
 from .batch import JournalRow
@@ -22,6 +23,7 @@ class Out:
     cancels   conversions to be ended
     manifests         manifests to be written
     manifest_cancels  acquisitions of which none is to be written any more
+    logbooks          entries to be written, and logbooks to be looked at
     """
 
     def __init__(self) -> None:
@@ -35,6 +37,7 @@ class Out:
         self.cancels: list[str] = []
         self.manifests: list[WriteManifest] = []
         self.manifest_cancels: list[str] = []
+        self.logbooks: list[LogbookOrder] = []
 
     def take(self) -> Out:
         """All of it, which is then the shell's; here nothing is left."""
@@ -56,4 +59,5 @@ class Out:
             or self.cancels
             or self.manifests
             or self.manifest_cancels
+            or self.logbooks
         )

@@ -6,6 +6,7 @@ everything that is open, and what was looked up. The rules only read it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from urllib.parse import quote
 
 from msgspec import Struct, field
@@ -13,6 +14,8 @@ from msgspec import Struct, field
 from storage_protocol.commands import InitStorage
 from storage_protocol.names import Value
 from storage_protocol.records import CountedMark, Location, Warn
+
+from .logbook_records import Book, Owed, Page
 
 MAX_WARNINGS = 32
 
@@ -244,10 +247,11 @@ class Due(Struct, frozen=True):
 
 
 Node = Group | Run | Acq
-Record = Storage | Group | Run | Acq | Conversion | Counter | Chain | Due | Variable
+Record = Storage | Group | Run | Acq | Conversion | Counter | Chain | Due | Variable | Book | Owed | Page
 Key = tuple[str, str]
 """A record's place: (`storage`, id), (`node`, RunDB id), (`conversion`, id), (`counter`, `counter_id`),
-(`chain`, storage id), (`due`, acquisition id), (`variable`, namespace and name)."""
+(`chain`, storage id), (`due`, acquisition id), (`variable`, namespace and name), (`book`, storage id),
+(`owed`, its id), (`page`, key of the entry)."""
 
 
 def variable_key(ns: str, name: str) -> Key:
@@ -264,11 +268,13 @@ class State:
 
     `complete` and `nested` are what was looked up for the one command that is being decided:
     runs of which every acquisition is in memory, and for an acquisition's id the id of one that lies
-    inside of it or around it.
+    inside of it or around it. `entries_of` is what the configuration says of a storage id: which entries of its
+    runs go into its logbook; only a decision may ask it, its fact keeps the answer.
     """
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: Places, entries_of: Callable[[str], str] = lambda storage_id: "off") -> None:
         self.places = places
+        self.entries_of = entries_of
         self.records: dict[Key, Record | None] = {}
         self.complete: set[str] = set()
         self.nested: dict[str, str | None] = {}
@@ -297,6 +303,14 @@ class State:
     def due(self, acq_id: str) -> Due | None:
         """Due manifests are always in memory."""
         return self.records.get(("due", acq_id))  # type: ignore[return-value]
+
+    def book(self, storage_id: str) -> Book | None:
+        """Books are always in memory."""
+        return self.records.get(("book", storage_id))  # type: ignore[return-value]
+
+    def owed(self, id: str) -> Owed | None:
+        """What is owed to logbooks is always in memory."""
+        return self.records.get(("owed", id))  # type: ignore[return-value]
 
     def counter(self, id: str) -> int:
         found = self.records[("counter", id)]

@@ -26,6 +26,7 @@ from storage_service.desk.keyring import Keyring
 from storage_service.desk.messages import Ticket, open_message
 from storage_service.rules.conversions import Policy
 from storage_service.rules.facts import ManifestWritten
+from storage_service.rules.logbook_work import EntryDone, LogbookAnswers, LookIntoLogbook, WriteEntry
 from storage_service.rules.state import Key, Places, Variable
 from storage_service.rules.work import (
     Done,
@@ -59,6 +60,7 @@ def desk_on(
     fresh: Callable[[], str],
     defect: Callable[[str, Exception], None],
     manifest_kind: Callable[[str], str],
+    entries_of: Callable[[str], str] = lambda storage_id: "off",
 ) -> Desk:
     """A desk as a start of the service makes it, on what the store has."""
     return Desk(
@@ -74,6 +76,7 @@ def desk_on(
         fresh=fresh,
         defect=defect,
         manifest_kind=manifest_kind,
+        entries_of=entries_of,
     )
 
 
@@ -88,6 +91,7 @@ class StepShell:
     scripts         scripts that were started and are not over, by conversion id
     hold_commits    a batch that is cut stays out until `commit` or `roll_back`
     links           of each manifest ever told to be in place: its digest, and the one that it names before it
+    entries         orders for entries of logbooks that are not carried out yet, as manifests; `looks`: at logbooks
     manifests       orders for manifests that are not carried out yet: a test tells their outcome, with `hashed`
     hold_look_ups   look-ups are read, but what they found is not told until `tell_look_ups`
     """
@@ -100,13 +104,15 @@ class StepShell:
         limits: Limits | None = None,
         store: MemoryStore | SqliteStore | None = None,
         manifest_kind: str = "off",
+        entries: str = "off",
     ) -> None:
+        self.entries_kind = entries
         self.manifest_kind = manifest_kind
         self.links: dict[str, str | None] = {}
         self.policy, self.max_parallel, self.limits = policy or Policy(), max_parallel, limits or Limits()
         self.store = store or MemoryStore(PLACES)
         self.wall, self.mono = START, 0.0
-        self._ids, self._fresh = itertools.count(1), itertools.count(1)
+        self._ids, self._fresh, self._numbers = itertools.count(1), itertools.count(1), itertools.count(1)
         self.defects, self.started = list[Exception](), list[RunScript]()
         self.start()
 
@@ -123,6 +129,8 @@ class StepShell:
         self.cancels: list[str] = []
         self.manifests: list[WriteManifest] = []
         self.manifest_cancels: list[str] = []
+        self.entries: list[WriteEntry] = []
+        self.looks: list[LookIntoLogbook] = []
         self.batch: Any = None
         self.hold_commits = self.hold_look_ups = False
         self.door: Callable[[Order], Result | None] = _done
@@ -136,6 +144,7 @@ class StepShell:
             fresh=lambda: f"uid-{next(self._fresh)}",
             defect=lambda incident, error: self.defects.append(error),
             manifest_kind=lambda storage_id: self.manifest_kind,
+            entries_of=lambda storage_id: self.entries_kind,
         )
         records = store.open_records()
         self.desk.restore(records, list(store.intents.values()), self.now)
@@ -238,6 +247,13 @@ class StepShell:
             assert order.storage_id not in {each.storage_id for each in self.manifests}, "two of one storage"
         self.manifests += out.manifests
         self.manifest_cancels += out.manifest_cancels
+        for asked in out.logbooks:
+            if isinstance(asked, LookIntoLogbook):
+                self.looks.append(asked)
+                continue
+            assert self.store.record(("owed", asked.owed.id)) == asked.owed, "asked for before it was durable"
+            assert asked.owed.server not in {each.owed.server for each in self.entries}, "two of one server"
+            self.entries.append(asked)
         return bool(out)
 
     def _replied(self, parts: list[bytes]) -> None:
@@ -306,6 +322,21 @@ class StepShell:
         if isinstance(told, ManifestDone):
             self.links[told.blake3] = order.previous.blake3 if order.previous is not None else None
         self.desk.outcome(f"manifest {order.storage_id}", told, self.now)
+        self.run()
+        return order
+
+    def entered(self, result: EntryDone | Failed | None = None) -> WriteEntry:
+        """The oldest order for an entry is carried out; returns it."""
+        order = self.entries.pop(0)
+        told = result or EntryDone(f"key of {order.owed.id}", next(self._numbers))
+        self.desk.outcome(f"entry {order.owed.server}", told, self.now)
+        self.run()
+        return order
+
+    def looked(self, result: LogbookAnswers | Failed) -> LookIntoLogbook:
+        """The oldest look at a logbook is carried out; returns it."""
+        order = self.looks.pop(0)
+        self.desk.outcome(f"logbook {order.book.storage_id}", result, self.now)
         self.run()
         return order
 
