@@ -23,6 +23,7 @@ PLANTS = {
     "client": ("protocol/storage_protocol/codec.py", "import storage_client"),
     "zmq": ("storage_service/doors/markers.py", "import zmq"),
     "apsw": ("storage_service/desk/batch.py", "import apsw"),
+    "http": ("storage_service/doors/logbook.py", "import httpx2"),
     "store": ("storage_service/mounts.py", "from storage_service.store import sqlite"),
 }
 
