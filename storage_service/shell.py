@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -37,6 +36,8 @@ from .desk.out import Out
 from .doors.conversion import Scripts, Settings
 from .doors.manifest_processes import ManifestProcesses
 from .failpoints import passing
+from .handing import hand
+from .logbooks import Logbooks, elogs
 from .mounts import NO_ANSWER, Mounts, make_first_mount
 from .notify import notify
 from .queries import READERS, Queries
@@ -46,6 +47,7 @@ from .rules import render
 from .rules.conversions import Policy
 from .rules.state import Conversion, Places
 from .rules.work import Ended, Fault, RunScript
+from .store.contents import SqliteContents
 from .store.interface import Committed, NotWrittenError, Snapshot, UnknownOutcomeError
 from .store.lock import StateLock
 from .store.lookups import SqliteLookups
@@ -118,6 +120,7 @@ class Service:
             fresh=lambda: str(uuid4()),
             defect=lambda incident, error: _log.error("defect", incident=incident, exc_info=error),
             manifest_kind=lambda storage_id: config.files_of(storage_id).manifest,
+            entries_of=lambda storage_id: config.files_of(storage_id).entries,
         )
 
     # A life
@@ -136,6 +139,8 @@ class Service:
         settings = Settings(given.timeout_s, given.grace_s, given.log_bytes, locks, given.env, given.pid_namespace)
         self._scripts = Scripts(loop, settings, self._on_progress, self._on_ended)
         self._manifests = ManifestProcesses(loop, config.mounts, config.manifest.processes, self._outcome)
+        contents = SqliteContents(config.database_path)
+        self._logbooks = Logbooks(elogs(config.logbooks), contents, self._desk.state.places, self._outcome)
         try:
             tails, last_seq = self._journal.tails(), self._journal.last_seq
             self._publisher = Publisher(self._context, config.endpoints.events, tails, last_seq)
@@ -197,6 +202,7 @@ class Service:
         self._desk.start_no_more()
         patience = self._loop.time() + PATIENCE_S
         self._manifests.close()
+        await self._logbooks.close()
         await self._scripts.close()
         passing("shell.scripts_ended")
         try:
@@ -261,6 +267,7 @@ class Service:
                 **self._queries.counts(),
                 **self._endpoint.counts(),
             },
+            "logbooks": self._desk.work.logbooks.status(),
             "loop": self._watchdog.status(),
             "conversion_protection": self._scripts.protection.told(),
             "warnings": self._warnings(),
@@ -311,7 +318,7 @@ class Service:
             self._publisher.publish(row.topic, row.seq, row.body)
         self._publisher.variables(out.variables, self._now().wall)
         if out.look_ups:
-            self._hand(self._lookup_thread, partial(self._lookups.look_up, out.look_ups), self._looked_up)
+            hand(self._loop, self._lookup_thread, partial(self._lookups.look_up, out.look_ups), self._looked_up)
         if out.queries:
             self._queries.answer(out.queries)
         passing("shell.events_published")
@@ -326,18 +333,8 @@ class Service:
             self._scripts.cancel(conversion_id)
         passing("shell.manifests_handed")
         self._manifests.carry_out(out.manifests, out.manifest_cancels)
-
-    def _hand(self, pool: ThreadPoolExecutor, work: Callable[[], Any], tell: Callable[[Any], None]) -> None:
-        """Do `work` in a thread; `tell` hears in the loop what came of it, an exception too."""
-
-        def run() -> None:
-            try:
-                result = work()
-            except Exception as error:  # noqa: BLE001  what a thread meets is told in the loop
-                result = error
-            self._loop.call_soon_threadsafe(tell, result)
-
-        pool.submit(run)
+        passing("shell.logbooks_handed")
+        self._logbooks.carry_out(out.logbooks)
 
     def _outcome(self, work_id: str, result: Any) -> None:
         passing("shell.outcome_told")

@@ -25,6 +25,7 @@ Make = Callable[..., Service]
 # Rooms whose places no command leads to, or not twice, or not in this process: the tests that go through them.
 ELSEWHERE = {
     "manifest": "tests/system/test_manifests.py",
+    "entry": "tests/system/test_logbook.py",
     "migrate": "tests/system/test_store_kills.py",
     "trash": "tests/system/test_trash.py",
     "runner": "tests/system/test_conversion_points.py",
