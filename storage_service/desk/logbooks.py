@@ -43,7 +43,8 @@ class Logbooks:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._queues: dict[str, dict[str, Owed]] = {}  # by server and id: as they are durable
+        self._books: dict[str, str] = {}  # by storage id: the logbook
+        self._queues: dict[str, dict[str, dict[str, Owed]]] = {}  # by server, logbook and id: as they are durable
         self._at_door: dict[str, WriteEntry] = {}  # by server
         self._stale: set[str] = set()  # servers whose entry at the door is about what is gone meanwhile
         self._settling: dict[str, int] = {}  # servers whose newest entry is not durable yet: the batch that has it
@@ -56,16 +57,13 @@ class Logbooks:
 
     @property
     def count(self) -> int:
-        return sum(map(len, self._queues.values()))
+        return sum(len(queue) for queues in self._queues.values() for queue in queues.values())
 
     def status(self) -> list[dict[str, Any]]:
         """Each logbook that a storage names or that something is owed to, for `get_status`."""
-        records = self._ledger.state.records.values()
-        known = dict.fromkeys(f"{each.server}/{each.name}" for each in records if isinstance(each, Book))
-        waiting = dict.fromkeys(known, 0)
-        for queue in self._queues.values():
-            for owed in queue.values():
-                waiting[owed.logbook] = waiting.get(owed.logbook, 0) + 1
+        waiting = dict.fromkeys(self._books.values(), 0)
+        for queues in self._queues.values():
+            waiting |= {logbook: len(queue) for logbook, queue in queues.items()}
         return [{"logbook": each, "waiting": count, **self._levels.of(each)} for each, count in waiting.items()]
 
     def stop(self) -> None:
@@ -81,11 +79,14 @@ class Logbooks:
     def committed(self, batch: Batch) -> None:
         """What became due is durable, and so are numbers of entries: the next may be asked for."""
         for (table, id), record in batch.records.items():
-            if table == "book" and isinstance(record, Book):
-                # Off the path of the command that configured it: who answers late delays nobody.
-                self._ledger.out.logbooks.append(LookIntoLogbook(record))
+            if table == "book":
+                self._books.pop(id, None)
+                if isinstance(record, Book):
+                    self._books[id] = record.logbook
+                    # Off the path of the command that configured it: who answers late delays nobody.
+                    self._ledger.out.logbooks.append(LookIntoLogbook(record))
             elif table == "owed" and isinstance(record, Owed):
-                queue = self._queues.setdefault(record.server, {})
+                queue = self._queue(record)
                 if id not in queue:
                     self._untried.add(id)
                 queue[id] = record
@@ -98,8 +99,12 @@ class Logbooks:
 
     def _forget(self, id: str) -> None:
         self._untried.discard(id)
-        for queue in self._queues.values():
-            queue.pop(id, None)
+        for queues in self._queues.values():
+            for queue in queues.values():
+                queue.pop(id, None)
+
+    def _queue(self, owed: Owed) -> dict[str, Owed]:
+        return self._queues.setdefault(owed.server, {}).setdefault(owed.logbook, {})
 
     def rolled_back(self) -> None:
         self._levels.rolled_back()
@@ -110,8 +115,12 @@ class Logbooks:
         self._settling.clear()
         self._untried.clear()
         self._queues.clear()
-        for owed in logbooks.owed_of(self._ledger.state):
-            self._queues.setdefault(owed.server, {})[owed.id] = owed
+        self._books.clear()
+        for record in self._ledger.state.records.values():
+            if isinstance(record, Owed):
+                self._queue(record)[record.id] = record
+            elif isinstance(record, Book):
+                self._books[record.storage_id] = record.logbook
         self._look = True
 
     def pump(self) -> None:
@@ -125,24 +134,35 @@ class Logbooks:
                 self._begin(server)
 
     def _begin(self, server: str) -> None:
-        queue, passed = self._queues[server], set[str]()
-        if not queue:
+        """Its logbooks take turns."""
+        queues = self._queues[server]
+        for logbook in list(queues):
+            if not queues[logbook]:
+                del queues[logbook]
+            elif (LOGBOOK, logbook) not in self._waits and (owed := self._next(queues[logbook])) is not None:
+                order = WriteEntry(owed, search=not (owed.fresh and owed.id in self._untried))
+                self._untried.discard(owed.id)
+                self._at_door[server] = order
+                self._stale.discard(server)
+                self._ledger.out.logbooks.append(order)
+                queues[logbook] = queues.pop(logbook)
+                return
+        if not queues:
             del self._queues[server]
+
+    def _next(self, queue: dict[str, Owed]) -> Owed | None:
+        """The first entry that waits for nothing, nor for another one of its thread."""
+        passed = set[str]()
         for id, owed in queue.items():
             if (_EDIT, id) in self._waits:
                 continue  # its replies need not wait with it
             # What was decided since is not durable yet: it comes with its commit.
             late = self._ledger.state.owed(id) != owed
-            waits = (LOGBOOK, owed.logbook) in self._waits or (ENTRY, owed.thread) in self._waits
-            if late or waits or owed.thread in passed:
+            if late or owed.thread in passed or (ENTRY, owed.thread) in self._waits:
                 passed.add(owed.thread)
-                continue
-            order = WriteEntry(owed, search=not (owed.fresh and id in self._untried))
-            self._untried.discard(id)
-            self._at_door[server] = order
-            self._stale.discard(server)
-            self._ledger.out.logbooks.append(order)
-            return
+            else:
+                return owed
+        return None
 
     # From the door
 
@@ -150,9 +170,9 @@ class Logbooks:
         """A look at the logbook of a storage that was configured: one that does not answer is a warning."""
         book = self._ledger.state.book(storage_id)
         if book is not None and isinstance(result, Failed):
-            self._levels.failed(f"{book.server}/{book.name}", storage_id, "", result.message, moment)
+            self._levels.failed(book.logbook, storage_id, "", result.message, moment)
         elif book is not None:
-            self._levels.well(f"{book.server}/{book.name}", "", moment)
+            self._levels.well(book.logbook, "", moment)
 
     def outcome(self, server: str, result: EntryDone | Failed, moment: Moment) -> None:
         """Written, or tried again later."""
@@ -163,7 +183,7 @@ class Logbooks:
         owed, stale = order.owed, server in self._stale
         self._stale.discard(server)
         if isinstance(result, EntryDone):
-            queue = self._queues.get(server, {})
+            queue = self._queue(owed)
             if owed.id in queue:  # what is behind again meanwhile does not keep the others waiting
                 queue[owed.id] = queue.pop(owed.id)
             self._settling[server] = self._ledger.batch.number

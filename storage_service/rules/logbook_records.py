@@ -31,6 +31,10 @@ class Book(Struct, frozen=True):
     name: str
     entries: str
 
+    @property
+    def logbook(self) -> str:
+        return f"{self.server}/{self.name}"
+
 
 class Page(Struct, frozen=True):
     """An entry that is in a logbook and can be edited and replied to: its number there.

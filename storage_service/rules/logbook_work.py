@@ -17,10 +17,6 @@ class LookIntoLogbook(Struct, frozen=True):
 
     book: Book
 
-    @property
-    def logbook(self) -> str:
-        return f"{self.book.server}/{self.book.name}"
-
 
 class WriteEntry(Struct, frozen=True):
     """Bring one entry of a logbook up to date, or write a reply.

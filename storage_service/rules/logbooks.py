@@ -41,7 +41,8 @@ def after_run(state: State, run: Run, is_new: bool) -> list[Put]:
     book = state.book(run.storage_id)
     if book is None or book.entries != RUN:
         return []
-    return [_behind(state, book, RUN, run.node_id, run.node_id, fresh=is_new), *_no_removal(state, run.uid)]
+    behind = _behind(state, book, RUN, run.node_id, run.node_id, fresh=is_new)
+    return [behind] if is_new else [behind, *_no_removal(state, run.uid)]
 
 
 def after_end(state: State, acq: Acq, time: str) -> list[Put]:
