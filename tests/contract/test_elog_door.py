@@ -38,7 +38,7 @@ def elogd() -> Iterator[ElogServer]:
 
 
 def door_to(server: ElogServer, **more: Any) -> Elog:
-    return door(LogbookServer(server.url, **{"attributes": ATTRIBUTES, "timeout_s": 0.3, **more}))
+    return door(LogbookServer(server.url, **{"attributes": ATTRIBUTES, "timeout_s": 10, **more}))
 
 
 def door(given: LogbookServer) -> Elog:
@@ -168,7 +168,7 @@ async def test_what_was_written_is_found_and_not_written_again(place: ElogPlace)
 
 @pytest.mark.parametrize("how", ["hang", "slow", "cut", "lost"])
 async def test_a_server_that_does_not_answer_is_left_in_time(elogd: ElogServer, how: str) -> None:
-    elog = door_to(elogd)
+    elog = door_to(elogd, timeout_s=0.5)
     elogd.broken = {"GET": how, "POST": how}
     began = time.monotonic()
     concerns, message = await fault_of(elog.look("demo"))
