@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from storage_protocol.names import Value
-
 from . import barrier, render
 from .logbook_records import ACQUISITION, PROBLEM, RUN, Owed, acq_key, run_key
 from .logbook_work import Attachment, Content, Draft
@@ -39,13 +37,15 @@ def draft(owed: Owed, content: Content, places: Places) -> Draft | None:
     if key is None:
         return None
     if owed.kind == RUN and content.run is not None:
-        ended = next((acq for acq in content.acqs if acq.state != "open"), None)
         title = f"Run {content.run.name}"
-        return Draft(key, title, _run_text(content.run, content, places), _marker(ended, places))
+        return Draft(key, title, _run_text(content.run, content, places), _marker(content.ended, places))
     if owed.kind == ACQUISITION and content.acq is not None:
         acq = content.acq
         title = f"Acquisition {acq.name} of run {acq.run_name}: {_verdict(acq)}"
-        lines = [*_heading(acq.node_id, acq.storage_id, acq.mp, acq.path, places), *_acq_lines(acq, MOST_PARAMS)]
+        lines = [
+            *_heading(acq.node_id, acq.storage_id, acq.mp, acq.path, places),
+            *_acq_lines(acq, MOST_PARAMS, len(acq.params)),
+        ]
         return Draft(key, title, "\n".join(lines) + "\n", _marker(acq, places))
     about = content.acq if content.acq is not None and content.acq.uid == owed.uid else None
     text = f"{owed.title}, {_time(owed.time)}.\n\n{owed.text}\n\n{owed.node_id}\n"
@@ -69,12 +69,12 @@ def _run_text(run: Run, content: Content, places: Places) -> str:
     lines = [
         *_heading(run.node_id, run.storage_id, run.mp, run.path, places),
         f"begun         {_time(run.created_at)}",
-        *_params(run.params, MOST_PARAMS, ""),
+        *_list(run.params, MOST_PARAMS, "", "parameters", len(run.params)),
         "",
         _counted(content),
     ]
     for acq in content.acqs:
-        lines += ["", *_acq_lines(acq, MOST_PARAMS_OF_ROW)]
+        lines += ["", *_acq_lines(acq, MOST_PARAMS_OF_ROW, content.params.get(acq.node_id, len(acq.params)))]
     return "\n".join(lines) + "\n"
 
 
@@ -88,7 +88,7 @@ def _counted(content: Content) -> str:
     return f"{total} acquisition{'s' if total > 1 else ''}: {counts}{bounded}:"
 
 
-def _acq_lines(acq: Acq, params: int) -> list[str]:
+def _acq_lines(acq: Acq, most: int, params: int) -> list[str]:
     segment = f", segment {acq.segment}" if acq.segment > 1 else ""
     lines = [f"{_time(acq.finished_at or acq.started_at)}  {_verdict(acq):<10}  {acq.name}{segment}"]
     missing = barrier.missing(acq.required, acq.marks)
@@ -101,7 +101,7 @@ def _acq_lines(acq: Acq, params: int) -> list[str]:
         lines.append(f"    reason: {_cut(acq.reason)}")
     if acq.conversion is not None:
         lines.append(f"    conversion: {acq.conversion}")
-    return lines + _params(acq.params, params, "    ") + statistics(acq, params)
+    return lines + _list(acq.params, most, "    ", "parameters", params) + statistics(acq, most)
 
 
 def statistics(acq: Acq, most: int) -> list[str]:
@@ -109,19 +109,15 @@ def statistics(acq: Acq, most: int) -> list[str]:
     found = getattr(acq, "statistics", None)
     if not isinstance(found, Mapping):
         return []
-    return _list({str(name): value for name, value in found.items()}, most, "    ", "statistics")
+    return _list({str(name): value for name, value in found.items()}, most, "    ", "statistics", len(found))
 
 
-def _params(params: Mapping[str, Value], most: int, indent: str) -> list[str]:
-    return _list(params, most, indent, "parameters")
-
-
-def _list(values: Mapping[str, object], most: int, indent: str, called: str) -> list[str]:
+def _list(values: Mapping[str, object], most: int, indent: str, called: str, total: int) -> list[str]:
     if not values:
         return []
     shown = sorted(values)[:most]
     lines = [f"{indent}{name} = {_cut(str(values[name]))}" for name in shown]
-    left = len(values) - len(shown)
+    left = total - len(shown)
     return [*lines, f"{indent}and {left} more {called}"] if left else lines
 
 

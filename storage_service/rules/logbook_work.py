@@ -42,7 +42,9 @@ class LogbookAnswers(Struct, frozen=True):
 class Content(Struct, frozen=True):
     """What an entry is made of, as it is durable when its turn comes; nil is gone, or was never there.
 
-    acqs      of a run's entry: its newest acquisitions, newest first
+    acqs      of a run's entry: its newest acquisitions, newest first, each with the first of its parameters
+    params    how many parameters each of these has, by id
+    ended     of a run's entry: the newest of them that ended, whole
     counts    of a run's entry: acquisitions by `open`, `complete`, `partial`, `aborted`
     number    of the entry, where it is known to be in the logbook
     reply_to  the number of the entry that it replies to, where it is known
@@ -52,6 +54,8 @@ class Content(Struct, frozen=True):
     run: Run | None = None
     acq: Acq | None = None
     acqs: tuple[Acq, ...] = ()
+    params: dict[str, int] = field(default_factory=dict)
+    ended: Acq | None = None
     counts: dict[str, int] = field(default_factory=dict)
     number: int | None = None
     reply_to: int | None = None

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import apsw
 
 from ..rules.logbook_records import ACQUISITION, RUN, Owed, acq_key, run_key
-from ..rules.logbook_text import MOST_ROWS
+from ..rules.logbook_text import MOST_PARAMS_OF_ROW, MOST_ROWS
 from ..rules.logbook_work import Content
 from ..rules.state import Acq, Run
 from .lookups import BUSY_MS, read_node
-from .rows import decode_page
+from .rows import decode_node, decode_page, value_of
 
 
 class SqliteContents:
@@ -47,11 +48,34 @@ class SqliteContents:
         )
         counts = {str(name): int(str(count)) for name, count in counted.fetchall()}
         newest = self._db.execute(
-            "SELECT node_id FROM nodes WHERE parent_id = ? AND kind = 'acq' ORDER BY at DESC, n DESC LIMIT ?",
+            "SELECT node_id, record FROM nodes WHERE parent_id = ? AND kind = 'acq'"
+            " ORDER BY at DESC, n DESC LIMIT ?",
             (run.node_id, MOST_ROWS),
         )
-        acqs = tuple(acq for (id,) in newest.fetchall() if (acq := self._acq(str(id))) is not None)
-        return Content(run=run, acqs=acqs, counts=counts, number=self._number(owed, run_key(run.uid)))
+        acqs = [self._row(str(id), record) for id, record in newest.fetchall()]
+        ended = next((acq.node_id for acq in acqs if acq.state != "open"), None)
+        return Content(
+            run=run,
+            acqs=tuple(acqs),
+            params={acq.node_id: self._count(acq.node_id) for acq in acqs},
+            ended=self._acq(ended) if ended is not None else None,
+            counts=counts,
+            number=self._number(owed, run_key(run.uid)),
+        )
+
+    def _row(self, id: str, record: Any) -> Acq:
+        """An acquisition with the first of its parameters: all of them may be a thousand, of each of a hundred."""
+        first = self._db.execute(
+            "SELECT name, class, value FROM params WHERE node_id = ? ORDER BY name LIMIT ?",
+            (id, MOST_PARAMS_OF_ROW),
+        )
+        found = decode_node(record, {name: value_of(class_, value) for name, class_, value in first})
+        if not isinstance(found, Acq):
+            raise TypeError(f"{id} is no acquisition")
+        return found
+
+    def _count(self, id: str) -> int:
+        return int(str(self._db.execute("SELECT count(*) FROM params WHERE node_id = ?", (id,)).get))
 
     def _of_problem(self, owed: Owed) -> Content:
         acq, thread = self._acq(owed.node_id), owed.replies_to

@@ -26,7 +26,8 @@ PROMISES = (*NUMBERED, "BARRIER", "MANIFEST", "SEAL", "TRASH", "SIM", "VARS", "N
 barrier neither hangs nor lies; a manifest tells what lies beside the data, names the one before it, and is never
 written over; what is told as sealed is on the disk; what is set aside is neither lost nor kept for ever; a
 variable is the sum that was acknowledged; what is noted of a node is kept and found; a full mount point is told
-and not filled; what a logbook is owed is written there, once, in order, and whole. SIM is what simulated lives look at, all of it at once."""
+and not filled; what a logbook is owed is written there, once, in order, and whole. SIM is what simulated lives
+look at, all of it at once."""
 
 
 class BadPatchError(Exception):

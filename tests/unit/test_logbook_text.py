@@ -39,7 +39,7 @@ def text_of(owed: Owed, content: Content) -> str:
 
 
 def test_the_entry_of_a_run_is_a_table_of_its_acquisitions() -> None:
-    made = draft(OF_RUN, Content(run=RUN, acqs=(ACQ,), counts={"partial": 1}), PLACES)
+    made = draft(OF_RUN, Content(run=RUN, acqs=(ACQ,), ended=ACQ, counts={"partial": 1}), PLACES)
     assert made is not None
     assert (made.key, made.title) == ("run-run-uid", "Run r")
     assert made.text == (
@@ -71,7 +71,7 @@ def test_a_fresh_run_says_that_there_is_nothing_yet() -> None:
 
 def test_the_newest_that_ended_is_attached_and_an_open_one_misses_nobody() -> None:
     still = replace(ACQ, name="b", state="open", verdict=None, finished_at=None)
-    made = draft(OF_RUN, Content(run=RUN, acqs=(still, ACQ), counts={"open": 1, "partial": 1}), PLACES)
+    made = draft(OF_RUN, Content(run=RUN, acqs=(still, ACQ), ended=ACQ, counts={"open": 1, "partial": 1}), PLACES)
     assert made is not None
     assert "open        b\n    failed: p" in made.text
     assert json.loads(made.attachments[0].content)["acq_name"] == "a"
