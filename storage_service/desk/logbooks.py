@@ -71,9 +71,11 @@ class Logbooks:
         self._stopped = True
 
     def follow(self, event: Event) -> None:
-        """The entry at the door of a run or an acquisition that is removed tells of what is gone."""
+        """The entry at the door of a run or an acquisition that is removed tells of what is gone. What is made
+        anew under its id has no entry yet, which its replies have to wait for."""
         match event.fact:
             case facts.RunRemoved(gone) | facts.AcqRemoved(gone):
+                self._waits.discard((_EDIT, gone))
                 self._stale |= {server for server, order in self._at_door.items() if order.owed.id == gone}
 
     def committed(self, batch: Batch) -> None:
@@ -182,6 +184,9 @@ class Logbooks:
         self._look = True
         owed, stale = order.owed, server in self._stale
         self._stale.discard(server)
+        if stale:
+            # The door reads what is there when it begins: it may have met what was made anew under the same name.
+            self._untried.discard(owed.id)
         if isinstance(result, EntryDone):
             queue = self._queue(owed)
             if owed.id in queue:  # what is behind again meanwhile does not keep the others waiting
@@ -192,7 +197,7 @@ class Logbooks:
             version = 0 if stale else owed.version
             self._ledger.apply((logbooks.written(owed, result.key, result.number, version),), moment)
             self._levels.well(owed.logbook, owed.id, moment)
-            if owed.kind != PROBLEM:
+            if owed.kind != PROBLEM and not stale:
                 self._wait((_EDIT, owed.id), EDIT_S, moment)
             return
         if stale or self._ledger.state.owed(owed.id) is None:

@@ -56,8 +56,9 @@ class Owed(Struct, frozen=True):
     run_id      its run
     version     one more each time that the entry falls further behind: what was written tells which it was
     fresh       nobody can have tried to write it before it was owed now: it need not be searched for
+    uid         of the node: what is made anew under its id is told of by what is owed then. Empty: whichever run
+                is there
     The others are of a problem alone:
-    uid         of the node
     title       in a few words
     text        what is wrong; the node may be gone when its turn comes
     time        when that was

@@ -41,7 +41,7 @@ def after_run(state: State, run: Run, is_new: bool) -> list[Put]:
     book = state.book(run.storage_id)
     if book is None or book.entries != RUN:
         return []
-    behind = _behind(state, book, RUN, run.node_id, run.node_id, fresh=is_new)
+    behind = _behind(state, book, RUN, run.node_id, run.node_id, run.uid, fresh=is_new)
     return [behind] if is_new else [behind, *_no_removal(state, run.uid)]
 
 
@@ -144,18 +144,20 @@ def _no_removal(state: State, uid: str) -> list[Put]:
 def _changed(state: State, book: Book, acq: Acq) -> list[Put]:
     """The entry that tells of this acquisition is behind, where there is to be one."""
     if book.entries == RUN:
-        return [_behind(state, book, RUN, acq.run_id, acq.run_id)]
+        return [_behind(state, book, RUN, acq.run_id, acq.run_id, "")]
     if book.entries == ACQUISITION:
         ends_first = acq.segment == 1 and acq.state != "open" and not acq.sealed
-        return [_behind(state, book, ACQUISITION, acq.node_id, acq.run_id, fresh=ends_first)]
+        return [_behind(state, book, ACQUISITION, acq.node_id, acq.run_id, acq.uid, fresh=ends_first)]
     return []
 
 
-def _behind(state: State, book: Book, kind: str, node_id: str, run_id: str, fresh: bool = False) -> Put:
+def _behind(state: State, book: Book, kind: str, node_id: str, run_id: str, uid: str, fresh: bool = False) -> Put:
     owed, place = state.owed(node_id), _place(book, node_id, kind, node_id, run_id)
-    if owed is not None:
-        return ("owed", node_id), Owed(**place, version=owed.version + 1, fresh=owed.fresh)
-    return ("owed", node_id), Owed(**place, fresh=fresh)
+    if owed is None:
+        return ("owed", node_id), Owed(**place, uid=uid, fresh=fresh)
+    if uid in ("", owed.uid):
+        uid, fresh = owed.uid, owed.fresh
+    return ("owed", node_id), Owed(**place, version=owed.version + 1, uid=uid, fresh=fresh)
 
 
 def _problem(book: Book, acq: Acq, key: str, wrong: str, text: str, time: str) -> Put:

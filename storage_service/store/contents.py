@@ -32,6 +32,7 @@ class SqliteContents:
                 content = self._of_run(owed)
             elif owed.kind == ACQUISITION:
                 acq = self._acq(owed.node_id)
+                acq = acq if acq is not None and acq.uid == owed.uid else None
                 number = self._number(owed, acq_key(acq.uid)) if acq is not None else None
                 content = Content(acq=acq, number=number)
             else:
@@ -40,7 +41,7 @@ class SqliteContents:
 
     def _of_run(self, owed: Owed) -> Content:
         run = self._run(owed.node_id)
-        if run is None:
+        if run is None or owed.uid not in ("", run.uid):
             return Content()
         counted = self._db.execute(
             "SELECT ifnull(verdict, state), count(*) FROM nodes WHERE parent_id = ? AND kind = 'acq' GROUP BY 1",

@@ -343,3 +343,23 @@ def test_a_stop_asks_for_no_more() -> None:
     shell.desk.start_no_more()
     shell.entered()
     assert complete(shell).entries == []
+
+
+def test_what_is_made_anew_does_not_wait_as_an_edit_would() -> None:
+    shell = with_logbook()
+    shell.entered()
+    shell.must(new_run(mode="remove"))
+    assert shell.entered().owed.id.startswith("removed-") or shell.entries == []
+    partial(shell)
+    assert [order.owed.id for order in shell.entries] == [RUN]
+    shell.entered()
+    assert [order.owed.kind for order in shell.entries] == ["problem"]
+
+
+def test_what_was_made_anew_is_searched_for_when_the_door_may_have_met_it() -> None:
+    shell = with_logbook()
+    shell.must(new_run(mode="remove"))  # while the entry of the first one is being written
+    shell.entered(AWAY)
+    while not shell.entries or shell.entries[0].owed.id != RUN:
+        shell.entered() if shell.entries else shell.wait(1)
+    assert shell.entries[0].search
