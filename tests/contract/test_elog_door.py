@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import secrets
+import shutil
+import ssl
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +38,18 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ElogPlace]
 def elogd() -> Iterator[ElogServer]:
     with ElogServer() as server:
         yield server
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A key, and a certificate that nobody else has signed."""
+    program = shutil.which("openssl")
+    if program is None:
+        pytest.skip("openssl is not installed")
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    made = f"req -x509 -newkey rsa:2048 -nodes -keyout {key} -out {cert} -days 2 -subj /CN=elog".split()
+    subprocess.run([program, *made, "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+    return key, cert
 
 
 def door_to(server: ElogServer, **more: Any) -> Elog:
@@ -232,6 +247,18 @@ def test_certificates_that_are_none_are_said(tmp_path: Path) -> None:
     elog = Elog("main", LogbookServer("https://elog.example", ca_file=tmp_path / "ca.pem"))
     with pytest.raises(Fault, match=r"ca\.pem cannot be read"):
         elog.prepare()
+
+
+async def test_an_https_server_is_checked(certificate: tuple[Path, Path]) -> None:
+    key, cert = certificate
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(cert, key)
+    with ElogServer(tls=tls) as server:
+        concerns, message = await fault_of(door_to(server).write("demo", draft(), None, None))
+        assert (concerns, "certificate" in message.lower()) == (SERVER, True)
+        assert server.entries() == []
+        await door_to(server, ca_file=cert).write("demo", draft("key"), None, None)
+        assert [entry.head["Key"] for entry in server.entries()] == ["key"]
 
 
 async def test_a_logbook_without_the_key_attribute_is_refused_before_anything_is_doubled(

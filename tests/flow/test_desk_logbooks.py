@@ -363,3 +363,16 @@ def test_what_was_made_anew_is_searched_for_when_the_door_may_have_met_it() -> N
     while not shell.entries or shell.entries[0].owed.id != RUN:
         shell.entered() if shell.entries else shell.wait(1)
     assert shell.entries[0].search
+
+
+def test_a_reply_does_not_overtake_an_entry_that_is_behind_by_more_than_is_durable() -> None:
+    shell = partial(with_logbook())
+    shell.entered(AWAY)
+    shell.must(new_acq(acq_name="b", producers_count=0, producers=()))
+    shell.hold_commits = True
+    shell.send(close(f"{RUN}/b"))
+    shell.run()
+    assert shell.wait(5).entries == []
+    shell.hold_commits = False
+    shell.commit().run()
+    assert [order.owed.id for order in shell.entries] == [RUN]

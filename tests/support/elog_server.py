@@ -14,6 +14,7 @@ import contextlib
 import re
 import select
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Mapping
 from email.parser import BytesParser
@@ -59,7 +60,8 @@ class ElogServer:
     requests  every request line, and the body's size
     """
 
-    def __init__(self, port: int = 0, **books: Book) -> None:
+    def __init__(self, port: int = 0, tls: ssl.SSLContext | None = None, **books: Book) -> None:
+        self._tls = tls
         self.books = books or {"demo": Book()}
         self.broken: dict[str, str] = {}
         self.requests: list[str] = []
@@ -71,7 +73,7 @@ class ElogServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     def __enter__(self) -> ElogServer:
         return self.start()
@@ -110,7 +112,11 @@ class ElogServer:
             if select.select([self._listener], [], [], 0.02)[0]:
                 connection, _ = self._listener.accept()
                 with connection, contextlib.suppress(OSError, ValueError):
-                    self._one(connection)
+                    if self._tls is None:
+                        self._one(connection)
+                    else:
+                        with self._tls.wrap_socket(connection, server_side=True) as wrapped:
+                            self._one(wrapped)
 
     def _wait_for_its_end(self, connection: socket.socket) -> None:
         """Say nothing until the other side has had enough."""
