@@ -90,6 +90,7 @@ class Logbooks:
             elif table == "owed" and isinstance(record, Owed):
                 queue = self._queue(record)
                 if id not in queue:
+                    self._forget(id)  # it may have been owed to another logbook
                     self._untried.add(id)
                 queue[id] = record
             elif table == "owed":

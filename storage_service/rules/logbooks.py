@@ -156,7 +156,7 @@ def _behind(state: State, book: Book, kind: str, node_id: str, run_id: str, uid:
     if owed is None:
         return ("owed", node_id), Owed(**place, uid=uid, fresh=fresh)
     if uid in ("", owed.uid):
-        uid, fresh = owed.uid, owed.fresh
+        uid, fresh = owed.uid, owed.fresh and owed.logbook == book.logbook
     return ("owed", node_id), Owed(**place, version=owed.version + 1, uid=uid, fresh=fresh)
 
 

@@ -376,3 +376,17 @@ def test_a_reply_does_not_overtake_an_entry_that_is_behind_by_more_than_is_durab
     shell.hold_commits = False
     shell.commit().run()
     assert [order.owed.id for order in shell.entries] == [RUN]
+
+
+def test_what_is_owed_moves_with_its_storage_to_another_logbook() -> None:
+    shell = with_logbook()
+    shell.entered(AWAY)
+    shell.must(c.DeinitStorage(storage_id="s", force=True), init(elog_server="other", elog_name="demo"), config())
+    complete(shell.must(new_run()))
+    assert shell.desk.work.logbooks.count == 1
+    order = shell.entered()
+    assert (order.owed.id, order.owed.logbook, order.search) == (RUN, "other/demo", True)
+    assert owed(shell) == []
+    shell.wait(120)
+    assert shell.entries == []
+    shell.sound()
