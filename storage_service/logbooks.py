@@ -88,7 +88,7 @@ class Logbooks:
             asyncio.get_running_loop().set_default_executor(names)
 
     def carry_out(self, orders: Iterable[LogbookOrder]) -> None:
-        for order in orders:
+        for order in () if self._closed else orders:
             task = asyncio.get_running_loop().create_task(self._carry_out(order))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

@@ -33,7 +33,8 @@ def after_config(state: State, storage: Storage, entries: str) -> list[Put]:
     book = None
     if server is not None and name is not None and entries != OFF:
         book = Book(storage.storage_id, server, name, entries)
-    return [] if book == state.book(storage.storage_id) else [(("book", storage.storage_id), book)]
+    # Put anew also where it is the same: it is looked at whenever its storage is configured.
+    return [(("book", storage.storage_id), book)] if book or state.book(storage.storage_id) else []
 
 
 def after_run(state: State, run: Run, is_new: bool) -> list[Put]:

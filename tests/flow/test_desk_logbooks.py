@@ -390,3 +390,12 @@ def test_what_is_owed_moves_with_its_storage_to_another_logbook() -> None:
     shell.wait(120)
     assert shell.entries == []
     shell.sound()
+
+
+def test_a_logbook_is_looked_at_whenever_its_storage_is_configured() -> None:
+    shell = with_logbook("problems")
+    shell.must(config())
+    assert shell.looks == []
+    shell.must(c.InvalStorage(storage_id="s"), config())
+    assert len(shell.looks) == 1
+    shell.sound()
