@@ -47,13 +47,14 @@ class LogbookLevels:
     def well(self, logbook: str, id: str, moment: Moment) -> None:
         """An entry was accepted. When no other one fails, a logbook that was told to have failed has recovered."""
         reasons = self._failing.get(logbook, {})
-        for gone in [other for other in reasons if other in ("", id) or not self._is_owed(other)]:
+        for gone in [other for other in reasons if other in ("", id) or not self._is_owed(logbook, other)]:
             del reasons[gone]
         if not reasons and self._warned.pop(logbook, None) is not None:
             self._tell((logbooks.recovered(logbook),), moment)
 
-    def _is_owed(self, id: str) -> bool:
-        return self._ledger.state.owed(id) is not None
+    def _is_owed(self, logbook: str, id: str) -> bool:
+        owed = self._ledger.state.owed(id)
+        return owed is not None and owed.logbook == logbook
 
     def _tell(self, events: Iterable[Event], moment: Moment) -> None:
         told = tuple(events)

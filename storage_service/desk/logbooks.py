@@ -195,7 +195,9 @@ class Logbooks:
             self._settling[server] = self._ledger.batch.number
             for wait in self._waits_of(owed):
                 self._retries.forget(wait[0] + wait[1])
-            version = 0 if stale else owed.version
+            current = self._ledger.state.owed(owed.id)
+            moved = current is not None and current.logbook != owed.logbook
+            version = 0 if stale or moved else owed.version
             self._ledger.apply((logbooks.written(owed, result.key, result.number, version),), moment)
             self._levels.well(owed.logbook, owed.id, moment)
             if owed.kind != PROBLEM and not stale:
