@@ -12,6 +12,8 @@ from typing import Any
 from storage_protocol import names
 from storage_service.rules.configuration import is_own
 
+from .config_logbooks import logbook_server
+
 _IPC_PATH_BYTES = 107  # the most that the address of a Unix domain socket has room for on Linux
 _TCP = re.compile(r"tcp://(\*|[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+(?:%[^\]]+)?\]):([0-9]{1,5})")
 
@@ -135,6 +137,7 @@ def _one_of(*allowed: str) -> Callable[[object], str | None]:
 # The keys of a table [storages.<pattern>], and what each may be.
 STORAGE_FILES: dict[str, Callable[[object], str | None]] = {
     "manifest": _one_of("blake3", "sizes", "off"),
+    "entries": _one_of("run", "acquisition", "problems", "off"),
     "config": config_source,
 }
 
@@ -156,6 +159,7 @@ def storage_files(pattern: str, value: object) -> str | None:
 ENTRY_RULES: dict[str, Callable[[str, object], str | None]] = {
     "mounts": mount,
     "storages": storage_files,
+    "logbooks": logbook_server,
     "conversion.env": variable,
     "space.min_free_bytes_of": free_bytes,
     "space.low_free_bytes_of": free_bytes,
@@ -165,6 +169,7 @@ ENTRY_RULES: dict[str, Callable[[str, object], str | None]] = {
 ENTRY_EXAMPLES = {
     "mounts": '{"file:///": "/data"}',
     "storages": '{"test*": {"manifest": "off"}}',
+    "logbooks": '{"main": {"url": "http://elog.example:8080"}}',
     "conversion.env": '{"NAME": "text"}',
     "space.min_free_bytes_of": '{"file:///": 1000000000}',
     "space.low_free_bytes_of": '{"file:///": 1000000000}',

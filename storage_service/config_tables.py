@@ -10,6 +10,8 @@ from msgspec import Meta, Struct, field
 
 from storage_protocol.limits import Limits
 
+from .config_logbooks import LogbookServer
+
 YEAR_S = 366 * 86_400
 
 Count = Annotated[int, Meta(ge=1)]
@@ -141,6 +143,9 @@ class StorageFiles(Struct, frozen=True, forbid_unknown_fields=True, omit_default
     manifest: Literal["blake3", "sizes", "off"] = "blake3"
     """What the manifest of a sealed acquisition has of each file: its BLAKE3, its size and time alone; or none."""
 
+    entries: Literal["run", "acquisition", "problems", "off"] = "run"
+    """Which entries its logbook gets, where it names one: one a run or an acquisition; or of problems alone."""
+
     config: ConfigSource | None = None
     """The source of its configurations, for as long as none is handed in; without it there is none."""
 
@@ -180,6 +185,9 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
 
     storages: dict[str, StorageFiles] = {}
     """What is kept beside the data, by a pattern of storage ids with *, ? and [...]; see `files_of`."""
+
+    logbooks: dict[str, LogbookServer] = {}
+    """The servers of electronic logbooks, by the name that clients give as `elog_server`."""
 
     limits: Limits = Limits()
     """Limits of messages and values. They can be lowered, and `frame_bytes` raised; `key_days` is

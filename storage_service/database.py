@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from .desk.batch import Batch
+from .handing import hand
 from .rules.state import Key
 from .store.interface import Committed
 
@@ -46,7 +47,7 @@ class Database:
 
     def commit(self, batch: Batch, key_date: float, tell: Callable[[Any], None]) -> None:
         """Make a batch durable. What there is to tidy up comes after it was told."""
-        self._hand(self._writing, lambda: self._writer.commit(batch, key_date), tell)
+        hand(asyncio.get_running_loop(), self._writing, lambda: self._writer.commit(batch, key_date), tell)
         self._writing.submit(self._tidy)
 
     def _tidy(self) -> None:
@@ -62,7 +63,7 @@ class Database:
 
     def look_up(self, keys: list[Key], tell: Callable[[Any], None]) -> None:
         """Find records by their keys."""
-        self._hand(self._looking, lambda: self._lookups.look_up(keys), tell)
+        hand(asyncio.get_running_loop(), self._looking, lambda: self._lookups.look_up(keys), tell)
 
     def ask(self, work: Callable[[LooksUp], Any]) -> Awaitable[Any]:
         """What `work` finds, in the thread of the look-ups. Raises what it raises."""
@@ -74,15 +75,3 @@ class Database:
             thread.shutdown()
         self._lookups.close()
         self._writer.close()
-
-    def _hand(self, thread: ThreadPoolExecutor, work: Callable[[], Any], tell: Callable[[Any], None]) -> None:
-        loop = asyncio.get_running_loop()
-
-        def run() -> None:
-            try:
-                result = work()
-            except Exception as error:  # noqa: BLE001  what a thread meets is told in the loop
-                result = error
-            loop.call_soon_threadsafe(tell, result)
-
-        thread.submit(run)

@@ -36,6 +36,7 @@ from .desk.out import Out
 from .doors.conversion import Scripts, Settings
 from .doors.manifest_processes import ManifestProcesses
 from .failpoints import passing
+from .logbooks import Logbooks, elogs
 from .mounts import NO_ANSWER, Mounts, make_first_mount
 from .notify import notify
 from .queries import READERS, Queries
@@ -46,6 +47,7 @@ from .rules.conversions import Policy
 from .rules.state import Conversion, Places
 from .rules.work import Ended, Fault, RunScript
 from .sources import Sources
+from .store.contents import SqliteContents
 from .store.interface import Committed, NotWrittenError, Snapshot, UnknownOutcomeError
 from .store.lock import StateLock
 from .store.lookups import SqliteLookups
@@ -118,6 +120,7 @@ class Service:
             manifest_kind=lambda storage_id: config.files_of(storage_id).manifest,
             events_keep_s=config.journal.keep_days * 86_400.0,
             fetches=lambda storage_id: config.files_of(storage_id).config is not None,
+            entries_of=lambda storage_id: config.files_of(storage_id).entries,
         )
 
     # A life
@@ -137,6 +140,8 @@ class Service:
         self._scripts = Scripts(loop, settings, self._on_progress, self._on_ended)
         self._manifests = ManifestProcesses(loop, config.mounts, config.manifest.processes, self._outcome)
         self._sources = Sources(config, self._database.ask, self._mounts, self._outcome)
+        contents = SqliteContents(config.database_path)
+        self._logbooks = Logbooks(elogs(config.logbooks), contents, self._desk.state.places, self._outcome)
         try:
             tails, last_seq = self._journal.tails(), self._journal.last_seq
             self._publisher = Publisher(self._context, config.endpoints.events, tails, last_seq)
@@ -199,6 +204,7 @@ class Service:
         patience = self._loop.time() + PATIENCE_S
         self._manifests.close()
         await self._sources.close()
+        await self._logbooks.close()
         await self._scripts.close()
         passing("shell.scripts_ended")
         try:
@@ -260,6 +266,7 @@ class Service:
                 **self._queries.counts(),
                 **self._endpoint.counts(),
             },
+            "logbooks": self._desk.work.logbooks.status(),
             "loop": self._watchdog.status(),
             "conversion_protection": self._scripts.protection.told(),
             "warnings": self._warnings(),
@@ -327,6 +334,8 @@ class Service:
             self._scripts.cancel(conversion_id)
         passing("shell.manifests_handed")
         self._manifests.carry_out(out.manifests, out.manifest_cancels)
+        passing("shell.logbooks_handed")
+        self._logbooks.carry_out(out.logbooks)
 
     def _outcome(self, work_id: str, result: Any) -> None:
         passing("shell.outcome_told")

@@ -23,6 +23,7 @@ CONVERSION_ID = "2c9e6a70-1b5d-4c83-a6f4-91e0d7b8c353"
 JOURNAL_ID = "0e8f4b62-7a3c-4d19-b5e6-c2d1a0f9e864"
 SERVICE_ID = "d41c7e95-8b60-4f2a-93d7-5a6b0c1e2f75"
 KEY = "019b0a7c-5c00-7a3e-8d21-6f4e9b0c1d86"
+LOGBOOK = "main/Shift log"
 EARLY, LATE = "2026-05-04T07:30:00.000000Z", "2026-05-04T07:42:10.250000Z"
 
 COMMANDS_ASKED: tuple[Command, ...] = (
@@ -304,6 +305,21 @@ EVENTS_TOLD: dict[str, tuple[str | None, str | None, Any]] = {
             ("recovered", 12_000_000_000, "The mount point file:/// has room again: 12000000000 bytes are free."),
         )
     },
+    "logbook.failed": (
+        None,
+        LOGBOOK,
+        {"logbook": LOGBOOK, "message": "The logbook server main: it did not answer within 20 s."},
+    ),
+    "logbook.recovered": (
+        None,
+        LOGBOOK,
+        {"logbook": LOGBOOK, "message": f"The logbook {LOGBOOK} takes entries again."},
+    ),
+    "logbook.written": (
+        STORAGE_ID,
+        RUN_ID,
+        {"logbook": LOGBOOK, "entry": 1742, "what": "run", "key": f"run-{RUN_UID}"},
+    ),
     "conversion.queued": (STORAGE_ID, ACQ_ID, QUEUED),
     "conversion.started": (STORAGE_ID, ACQ_ID, RUNNING),
     "conversion.succeeded": (

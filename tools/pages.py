@@ -129,7 +129,8 @@ RESULTS: dict[str, dict[str, str]] = {
             "`started_at`: str; `journal`: map of `journal_id`, `first_seq`, `last_seq`; `mounts`: list of maps "
             "of `mp`, `state`, `free_bytes`, `reason`, and `trash`, a map of `entries`, `bytes`, `measured_at`; "
             "`conversions`: map of state to count; `conversion_protection`: map of `runner`, `flock`, "
-            "`pid_namespace`: bool, `reason`: str or nil; `queues`: map of what waits to count; `loop`: map of "
+            "`pid_namespace`: bool, `reason`: str or nil; `queues`: map of what waits to count; `logbooks`: list "
+            "of maps of `logbook`, `waiting`, `state`, `reason`; `loop`: map of "
             "`stalls`, `longest_s`; `storages`: int; `warnings`: list of str"
         ),
         "replay_events": (

@@ -175,6 +175,15 @@ class ConversionProtection(Struct, frozen=True):
     reason: str | None = None
 
 
+class LogbookStatus(Struct, frozen=True):
+    """An electronic logbook: its `state` is `ok` or `failed`, `waiting` counts what is still to be written."""
+
+    logbook: str
+    waiting: int
+    state: str
+    reason: str | None = None
+
+
 class Status(Struct, frozen=True):
     """How the service fares. `conversions` counts by state, `storages` is how many there are."""
 
@@ -186,3 +195,4 @@ class Status(Struct, frozen=True):
     queues: dict[str, Any]
     storages: int
     warnings: list[Any]
+    logbooks: tuple[LogbookStatus, ...] = ()

@@ -34,8 +34,8 @@ class InitStorage(Command, frozen=True, kw_only=True):
     brg_mp: a.MountPoint = "file:///"
     brg_path: a.GroupPath = ""
     brg_parent_id: a.Id = "root"
-    elog_server: a.LaterText | None = None
-    elog_name: a.LaterText | None = None
+    elog_server: a.ElogServer | None = None
+    elog_name: a.ElogName | None = None
     stats_names: a.Names = ()
     producers_count: a.Count = 1
     finish_timeout_s: a.Seconds | None = None

@@ -79,9 +79,12 @@ class Desk:
         defect: Callable[[str, Exception], None],
         manifest_kind: Callable[[str], str],
         fetches: Callable[[str], bool] = lambda storage_id: False,
+        entries_of: Callable[[str], str] = lambda storage_id: "off",
         events_keep_s: float = 0.0,
     ) -> None:
-        ledger = Ledger(places, limits, keyring, journal, describe, fresh, defect, manifest_kind, fetches)
+        ledger = Ledger(
+            places, limits, keyring, journal, describe, fresh, defect, manifest_kind, fetches, entries_of
+        )
         self._ledger = ledger
         self.state = ledger.state
         self.keyring = keyring
@@ -154,6 +157,7 @@ class Desk:
         self._patience.look(moment)
         self.work.attempts.pump(moment)
         self.work.manifests.pump(moment)
+        self.work.logbooks.pump()
 
     def _turns(self, moment: Moment) -> None:
         for peer in self._ledger.peers.woken():
@@ -233,6 +237,7 @@ class Desk:
                 self._ledger.replies.to_repeats(key, refusal)
             self.work.rolled_back(lost, refusal, moment)
         self._space.rolled_back()
+        self.work.logbooks.rolled_back()
         self.work.resume(moment)
         self._patience.resume(moment)
         self._ledger.peers.wake_all()
@@ -304,9 +309,10 @@ class Desk:
         self._go_on(moment)
 
     def start_no_more(self) -> None:
-        """The service stops: no conversion is started any more, and no manifest begun."""
+        """The service stops: no conversion is started any more, no manifest begun, no logbook written to."""
         self.work.attempts.queue.most = 0
         self.work.manifests.stop()
+        self.work.logbooks.stop()
 
     def is_ahead(self) -> bool:
         """Whether as much is decided as one commit should have, while another one is out: what comes can wait for

@@ -40,6 +40,7 @@ from .attempts import Attempts
 from .batch import Batch, StoredIntent
 from .intents import OpenIntent
 from .ledger import Ledger
+from .logbooks import Logbooks
 from .manifests import Manifests
 from .markers import Markers
 from .messages import Ticket
@@ -62,6 +63,7 @@ class Work:
         self._retries = Retries()
         self.attempts = Attempts(ledger, self.is_going, policy, max_parallel)
         self.manifests = Manifests(ledger, self.is_going)
+        self.logbooks = Logbooks(ledger)
 
     # From the path of a command
 
@@ -101,6 +103,7 @@ class Work:
         """An event became true: what follows from it outside."""
         fact = event.fact
         self.manifests.follow(event)
+        self.logbooks.follow(event)
         conversion = getattr(fact, "conversion", None)
         if isinstance(conversion, Conversion):
             self.attempts.queue.note(conversion, moment)
@@ -151,6 +154,7 @@ class Work:
             if isinstance(each.stored.intent, RunIntent | AcqIntent) and each.stored.intent.removes:
                 self._give(intent_id, moment)
         self.manifests.committed(batch)
+        self.logbooks.committed(batch)
 
     def rolled_back(self, batch: Batch, refusal: Refusal, moment: Moment) -> None:
         """Forget the intents that never were; `resume` takes up what is true again.
@@ -205,6 +209,7 @@ class Work:
         """Take up everything that the records say is to be done and that no door has."""
         self.attempts.resume(moment)
         self.manifests.resume()
+        self.logbooks.resume()
         for record in list(self._ledger.state.records.values()):
             if isinstance(record, Acq):
                 self.readings.give(record, moment)
@@ -246,6 +251,10 @@ class Work:
             self.readings.outcome(id, result, moment)
         elif kind == "manifest":
             self.manifests.outcome(id, result, moment)
+        elif kind == "entry":
+            self.logbooks.outcome(id, result, moment)
+        elif kind == "logbook":
+            self.logbooks.looked(id, result, moment)
         elif id in self._intents:
             intent = self._intents[id].stored.intent
             if isinstance(intent, MarkerIntent):
@@ -378,6 +387,7 @@ class Work:
             "rebuild_folders": sum(each.folders for each in intents if isinstance(each, RebuildIntent)),
             "seals": self.seals.count,
             "manifests": self.manifests.count,
+            "entries": self.logbooks.count,
             "conversions_queued": len(self.attempts.queue.queued),
             "conversions_running": len(self.attempts.queue.running),
         }

@@ -27,10 +27,12 @@ class StorageInitialized(Fact, frozen=True, tag="storage.initialized"):
 
 
 class StorageConfigured(Fact, frozen=True, tag="storage.configured"):
-    """`group` keeps the place of the base run group's id, also where the storage does without RunDB."""
+    """`group` keeps the place of the base run group's id, also where the storage does without RunDB. `entries`:
+    which entries go into its logbook, as configured then."""
 
     TYPE: ClassVar = "storage.configured"
     group: state.Group
+    entries: str = "off"
 
 
 class StorageInvalidated(Fact, frozen=True, tag="storage.invalidated"):
@@ -286,6 +288,32 @@ class MountRecovered(Fact, frozen=True, tag="mount.recovered"):
     message: str
 
 
+class LogbookFailed(Fact, frozen=True, tag="logbook.failed"):
+    """`logbook`: `server/name`."""
+
+    TYPE: ClassVar = "logbook.failed"
+    logbook: str
+    message: str
+
+
+class LogbookRecovered(Fact, frozen=True, tag="logbook.recovered"):
+    TYPE: ClassVar = "logbook.recovered"
+    logbook: str
+    message: str
+
+
+class LogbookWritten(Fact, frozen=True, tag="logbook.written"):
+    """`owed_id`, `version`: what was owed and is so no longer; `key` and `number` of the entry."""
+
+    TYPE: ClassVar = "logbook.written"
+    owed_id: str
+    kind: str
+    logbook: str
+    key: str
+    number: int
+    version: int
+
+
 AnyFact = (
     StorageInitialized
     | StorageConfigured
@@ -326,6 +354,9 @@ AnyFact = (
     | MountFull
     | MountUnreachable
     | MountRecovered
+    | LogbookFailed
+    | LogbookRecovered
+    | LogbookWritten
 )
 
 

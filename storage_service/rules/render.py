@@ -244,6 +244,10 @@ def event_data(state: State, event: Event) -> Any:
             return {"producer": fact.producer}
         case facts.MountLow() | facts.MountFull() | facts.MountUnreachable() | facts.MountRecovered():
             return {"mp": fact.mp, "free_bytes": fact.free_bytes, "message": fact.message}
+        case facts.LogbookFailed() | facts.LogbookRecovered():
+            return {"logbook": fact.logbook, "message": fact.message}
+        case facts.LogbookWritten():
+            return {"logbook": fact.logbook, "entry": fact.number, "what": fact.kind, "key": fact.key}
         case facts.StorageWarned() | facts.AcqWarned():
             return {"what": fact.what, "message": fact.message}
         case (

@@ -30,10 +30,12 @@ from .migrate import migrate, refuse_newer
 from .opening import cannot_open, write_log_again
 from .pruning import Pruning
 from .rows import (
+    decode_book,
     decode_chain,
     decode_conversion,
     decode_due,
     decode_intent,
+    decode_owed,
     decode_storage,
     encode,
     encode_node,
@@ -141,6 +143,8 @@ class SqliteWriter:
             key_clock=self._key_clock,
             chains=[decode_chain(record) for (record,) in db.execute("SELECT record FROM chains")],
             dues=dues,
+            books=[decode_book(record) for (record,) in db.execute("SELECT record FROM books")],
+            owed=[decode_owed(record) for (record,) in db.execute("SELECT record FROM owed ORDER BY n")],
         )
 
     def commit(self, batch: Batch, key_date: float) -> Committed:
@@ -241,6 +245,9 @@ class SqliteWriter:
                     self._db.execute(_PUT_DUE, (id, encode(record)))
                 case "chain":
                     self._db.execute(_PUT_CHAIN, (id, encode(record)))
+                case "book" | "owed" | "page":
+                    forget, put = _LOGBOOK_ROWS[table]
+                    self._db.execute(*(forget, (id,)) if record is None else (put, (id, encode(record))))
                 case "counter" if isinstance(record, Counter):
                     sql = "INSERT INTO counters VALUES (?, ?) ON CONFLICT DO UPDATE SET highest = excluded.highest"
                     self._db.execute(sql, (id, record.highest))
@@ -365,6 +372,21 @@ _PUT_SEARCH = (
 )
 _PUT_DUE = "INSERT INTO dues (acq_id, record) VALUES (?, ?) ON CONFLICT DO UPDATE SET record = excluded.record"
 _PUT_CHAIN = "INSERT INTO chains VALUES (?, ?) ON CONFLICT DO UPDATE SET record = excluded.record"
+# Of each table of logbooks: how a row goes, and how one is put.
+_LOGBOOK_ROWS = {
+    "book": (
+        "DELETE FROM books WHERE storage_id = ?",
+        "INSERT INTO books VALUES (?, ?) ON CONFLICT DO UPDATE SET record = excluded.record",
+    ),
+    "owed": (
+        "DELETE FROM owed WHERE id = ?",
+        "INSERT INTO owed (id, record) VALUES (?, ?) ON CONFLICT DO UPDATE SET record = excluded.record",
+    ),
+    "page": (
+        "DELETE FROM pages WHERE key = ?",
+        "INSERT INTO pages VALUES (?, ?) ON CONFLICT DO UPDATE SET record = excluded.record",
+    ),
+}
 _PUT_NODE = """
 INSERT INTO nodes (node_id, kind, parent_id, visible, at, storage_id, state, verdict, sealed, record)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)

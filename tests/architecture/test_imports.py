@@ -24,6 +24,7 @@ PLANTS = {
     "zmq": ("storage_service/doors/markers.py", "import zmq"),
     "apsw": ("storage_service/desk/batch.py", "import apsw"),
     "aioca": ("storage_service/doors/markers.py", "import aioca"),
+    "http": ("storage_service/doors/logbook.py", "import httpx2"),
     "store": ("storage_service/mounts.py", "from storage_service.store import sqlite"),
 }
 

@@ -16,6 +16,7 @@ from storage_protocol.keys import uuid7_ms
 from storage_service.desk.batch import Batch, JournalRow, StoredIntent
 from storage_service.desk.keyring import AHEAD_S, Remembered, may_be_forgotten
 from storage_service.rules import render
+from storage_service.rules.logbook_records import Book, Owed
 from storage_service.rules.state import Acq, Chain, Conversion, Due, Key, Places, Record, Run, Storage
 from storage_service.store.dated import SKEW_S
 from storage_service.store.interface import Committed
@@ -142,7 +143,7 @@ class MemoryStore:
         found: dict[Key, Any] = {}
         for key, record in self.records.items():
             match record:
-                case Storage() | Chain():
+                case Storage() | Chain() | Book() | Owed():
                     found[key] = record
                 case Due():
                     found[key] = record

@@ -88,6 +88,12 @@ class StoredRows:
             found["due", id] = rows.decode_due(record)
         for id, record in self.select("SELECT storage_id, record FROM chains"):
             found["chain", id] = rows.decode_chain(record)
+        for id, record in self.select("SELECT storage_id, record FROM books"):
+            found["book", id] = rows.decode_book(record)
+        for id, record in self.select("SELECT id, record FROM owed ORDER BY n"):
+            found["owed", id] = rows.decode_owed(record)
+        for id, record in self.select("SELECT key, record FROM pages"):
+            found["page", id] = rows.decode_page(record)
         return found
 
     def registers(self) -> dict[Key, Record]:

@@ -29,6 +29,7 @@ def desk_on(
     defect: Callable[[str, Exception], None],
     manifest_kind: Callable[[str], str],
     fetches: Callable[[str], bool],
+    entries_of: Callable[[str], str] = lambda storage_id: "off",
 ) -> Desk:
     """A desk as a start of the service makes it, on what the store has."""
     return Desk(
@@ -45,4 +46,5 @@ def desk_on(
         defect=defect,
         manifest_kind=manifest_kind,
         fetches=fetches,
+        entries_of=entries_of,
     )

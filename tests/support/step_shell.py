@@ -24,6 +24,7 @@ from storage_service.desk.desk import Now
 from storage_service.desk.messages import Ticket, open_message
 from storage_service.rules.conversions import Policy
 from storage_service.rules.facts import AcqRestored, ManifestWritten
+from storage_service.rules.logbook_work import EntryDone, LogbookAnswers, LookIntoLogbook, WriteEntry
 from storage_service.rules.readings import ReadingsTaken, TakeReadings
 from storage_service.rules.state import Key, Variable
 from storage_service.rules.work import (
@@ -55,6 +56,7 @@ class StepShell:
     scripts         scripts that were started and are not over, by conversion id
     hold_commits    a batch that is cut stays out until `commit` or `roll_back`
     links           of each manifest ever told to be in place: its digest, and the one that it names before it
+    entries         orders for entries of logbooks that are not carried out yet, as manifests; `looks`: at logbooks
     manifests       orders for manifests that are not carried out yet: a test tells their outcome, with `hashed`
     sources         what a reading comes to (`read`); None: it hangs, among `readings`, until `taken`
     hold_look_ups   look-ups are read, but what they found is not told until `tell_look_ups`
@@ -69,13 +71,15 @@ class StepShell:
         store: MemoryStore | SqliteStore | None = None,
         manifest_kind: str = "off",
         fetches: bool = False,
+        entries: str = "off",
     ) -> None:
+        self.entries_kind = entries
         self.manifest_kind, self.fetches = manifest_kind, fetches
         self.links: dict[str, str | None] = {}
         self.policy, self.max_parallel, self.limits = policy or Policy(), max_parallel, limits or Limits()
         self.store = store or MemoryStore(PLACES)
         self.wall, self.mono = START, 0.0
-        self._ids, self._fresh = itertools.count(1), itertools.count(1)
+        self._ids, self._fresh, self._numbers = itertools.count(1), itertools.count(1), itertools.count(1)
         self.defects, self.started = list[Exception](), list[RunScript]()
         self.start()
 
@@ -94,6 +98,8 @@ class StepShell:
         self.manifest_cancels: list[str] = []
         self.readings: list[TakeReadings] = []
         self.sources: Callable[[TakeReadings], ReadingsTaken | None] = read
+        self.entries: list[WriteEntry] = []
+        self.looks: list[LookIntoLogbook] = []
         self.batch: Any = None
         self.hold_commits = self.hold_look_ups = False
         self.door: Callable[[Order], Result | None] = done
@@ -108,6 +114,7 @@ class StepShell:
             defect=lambda incident, error: self.defects.append(error),
             manifest_kind=lambda storage_id: self.manifest_kind,
             fetches=lambda storage_id: self.fetches,
+            entries_of=lambda storage_id: self.entries_kind,
         )
         records = store.open_records()
         self.desk.restore(records, list(store.intents.values()), self.now)
@@ -212,6 +219,13 @@ class StepShell:
         self.manifest_cancels += out.manifest_cancels
         for work_id, asked in out.readings:
             self._asked_to_read(work_id, asked)
+        for asked in out.logbooks:
+            if isinstance(asked, LookIntoLogbook):
+                self.looks.append(asked)
+                continue
+            assert self.store.record(("owed", asked.owed.id)) == asked.owed, "asked for before it was durable"
+            assert asked.owed.server not in {each.owed.server for each in self.entries}, "two of one server"
+            self.entries.append(asked)
         return bool(out)
 
     def _asked_to_read(self, work_id: str, order: TakeReadings) -> None:
@@ -303,6 +317,21 @@ class StepShell:
         """The oldest reading that hangs is over; returns its order."""
         order = self.readings.pop(0)
         self.desk.outcome(f"readings {order.acq_id}", result or read(order), self.now)
+        self.run()
+        return order
+
+    def entered(self, result: EntryDone | Failed | None = None) -> WriteEntry:
+        """The oldest order for an entry is carried out; returns it."""
+        order = self.entries.pop(0)
+        told = result or EntryDone(f"key of {order.owed.id}", next(self._numbers))
+        self.desk.outcome(f"entry {order.owed.server}", told, self.now)
+        self.run()
+        return order
+
+    def looked(self, result: LogbookAnswers | Failed) -> LookIntoLogbook:
+        """The oldest look at a logbook is carried out; returns it."""
+        order = self.looks.pop(0)
+        self.desk.outcome(f"logbook {order.book.storage_id}", result, self.now)
         self.run()
         return order
 

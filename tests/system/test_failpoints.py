@@ -26,6 +26,7 @@ Make = Callable[..., Service]
 ELSEWHERE = {
     "manifest": "tests/system/test_manifests.py",
     "tidy": "tests/system/test_tidy_points.py",
+    "entry": "tests/system/test_logbook.py",
     "migrate": "tests/system/test_store_kills.py",
     "trash": "tests/system/test_trash.py",
     "rebuild": "tests/system/test_rebuild.py",

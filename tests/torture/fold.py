@@ -66,6 +66,7 @@ class Fold:
         """The host's disk is not this checker's."""
 
     _mount_low = _mount_full = _mount_unreachable = _mount_recovered = _mount_told
+    _logbook_failed = _logbook_recovered = _logbook_written = _mount_told  # nor are its logbooks
 
     def _once(self, what: str, which: Any, event: Map) -> None:
         self.counts[what][which] += 1

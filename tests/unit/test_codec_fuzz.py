@@ -119,7 +119,8 @@ BY_TYPE: dict[str, st.SearchStrategy[Any]] = {
     '"complete" or "partial"': st.sampled_from(["complete", "partial"]),
     '"queued", "running", "succeeded", "failed" or "cancelled"': st.sampled_from(["queued", "failed"]),
     "list of topic prefixes": st.lists(text, max_size=3).map(tuple),
-    "nil in this version": st.none(),
+    "str of 1 to 1024 printable characters": token,
+    "str of 1 to 128 printable characters without /, not . or ..": token,
 }
 
 
