@@ -206,7 +206,8 @@ def _acq_aborted(state: State, event: Event, fact: facts.AcqAborted, time: str) 
 
 def _acq_measured(state: State, event: Event, fact: facts.AcqMeasured, time: str) -> list[Put]:
     acq = readings.after(_acq(state, fact.acq_id), fact)
-    return [(("node", acq.node_id), acq)]
+    puts: list[Put] = [(("node", acq.node_id), acq)]
+    return puts + logbooks.after_measured(state, acq) if fact.when == readings.END else puts
 
 
 def _acq_sealed(state: State, event: Event, fact: facts.AcqSealed, time: str) -> list[Put]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from storage_protocol.records import Statistic
+
 from . import barrier, render
 from .logbook_records import ACQUISITION, PROBLEM, RUN, Owed, acq_key, run_key
 from .logbook_work import Attachment, Content, Draft
@@ -105,11 +107,21 @@ def _acq_lines(acq: Acq, most: int, params: int) -> list[str]:
 
 
 def statistics(acq: Acq, most: int) -> list[str]:
-    """The statistics of an acquisition, a line each: only where its record has them, name to value."""
-    found = getattr(acq, "statistics", None)
-    if not isinstance(found, Mapping):
-        return []
-    return _list({str(name): value for name, value in found.items()}, most, "    ", "statistics", len(found))
+    """The statistics of an acquisition, a line each."""
+    shown = {name: _statistic(each) for name, each in acq.statistics.items()}
+    return _list(shown, most, "    ", "statistics", len(shown))
+
+
+def _statistic(each: Statistic) -> str:
+    newest = each.end or each.start
+    if newest is None:
+        return "not read yet"
+    if newest.missing is not None:
+        return f"missing: {newest.missing}"
+    unit = f" {newest.unit}" if newest.unit else ""
+    alarm = f" ({newest.severity})" if newest.severity not in (None, "NO_ALARM") else ""
+    more = "" if each.difference is None else f", {each.difference:+g} since its start"
+    return f"{newest.value}{unit}{alarm}{more}"
 
 
 def _list(values: Mapping[str, object], most: int, indent: str, called: str, total: int) -> list[str]:

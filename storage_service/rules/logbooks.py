@@ -60,6 +60,16 @@ def after_end(state: State, acq: Acq, time: str) -> list[Put]:
     return puts
 
 
+def after_measured(state: State, acq: Acq) -> list[Put]:
+    """Its end was read: what the entry has of it is behind, if there is anything to show."""
+    book = state.book(acq.storage_id)
+    if book is None or not acq.statistics or acq.state == "open":
+        return []
+    if book.entries == ACQUISITION:  # as it may be written already, it is not fresh
+        return [_behind(state, book, ACQUISITION, acq.node_id, acq.run_id, acq.uid)]
+    return _changed(state, book, acq)
+
+
 def after_conversion(state: State, acq: Acq | None, conversion: Conversion, time: str) -> list[Put]:
     """A conversion failed for good: a reply, though nothing of the acquisition itself has changed."""
     if conversion.state != "failed" or acq is None or acq.uid != conversion.uid:

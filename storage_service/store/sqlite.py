@@ -20,13 +20,13 @@ from storage_protocol.keys import uuid7_ms
 from ..desk.batch import Batch
 from ..desk.keyring import AHEAD_S, may_be_forgotten
 from ..failpoints import passing
-from ..rules.readings import FOUND_AS
-from ..rules.state import Acq, Conversion, Counter, Group, Node, Run, Storage
+from ..rules.state import Conversion, Counter, Storage
 from .dated import newest_and_ahead
 from .inserting import insert
 from .interface import Committed, NotWrittenError, Snapshot, StoreError, UnknownOutcomeError
 from .lookups import read_node
 from .migrate import migrate, refuse_newer
+from .node_rows import write_nodes
 from .opening import cannot_open, write_log_again
 from .pruning import Pruning
 from .rows import (
@@ -38,7 +38,6 @@ from .rows import (
     decode_owed,
     decode_storage,
     encode,
-    encode_node,
     value_row,
 )
 
@@ -232,7 +231,7 @@ class SqliteWriter:
             self._pruning.note(key_date, batch.rows[0].seq - 1)
         if batch.prune_before or batch.expire_events_before is not None:
             self._pruning.give_up(batch.prune_before, batch.expire_events_before)
-        self._write_nodes(batch)
+        write_nodes(self._db, batch)
         for (table, id), record in batch.records.items():
             match table:
                 case "storage":
@@ -317,41 +316,6 @@ class SqliteWriter:
             (record.conversion_id, record.acq_id, record.state, encode(record)),
         )
 
-    def _write_nodes(self, batch: Batch) -> None:
-        """Nodes and their parameters. What is wiped goes first: a node made anew gets a place of its own."""
-        for id in batch.wiped:
-            self._db.execute("DELETE FROM search WHERE n = (SELECT n FROM nodes WHERE node_id = ?)", (id,))
-            for table in ("params", "derived", "annotations"):
-                self._db.execute(f"DELETE FROM {table} WHERE node_id = ?", (id,))  # noqa: S608  words of this file
-            self._db.execute("DELETE FROM nodes WHERE node_id = ?", (id,))
-        for (table, _), record in batch.records.items():
-            if table == "node" and isinstance(record, Group | Run | Acq):
-                self._db.execute(_PUT_NODE, _node_row(record))
-        for id in batch.unmeasured:
-            sql = "DELETE FROM derived WHERE node_id = ? AND name GLOB ?"
-            self._db.execute(sql, (id, f"{FOUND_AS}*"))
-        params = [(id, name, *value_row(value)) for (id, name), value in batch.params.items()]
-        upsert = " ON CONFLICT (node_id, name) DO UPDATE SET class = excluded.class, value = excluded.value"
-        insert(self._db, "INSERT INTO params VALUES ", params, upsert)
-        for id, searched in batch.searched.items():
-            self._db.execute("DELETE FROM search WHERE n = (SELECT n FROM nodes WHERE node_id = ?)", (id,))
-            for table in ("params", "derived") if searched else ():
-                self._db.execute(_PUT_SEARCH.format(table), (id,))
-        self._write_annotations(batch)
-        for id, name in [*batch.run_params, *batch.derived]:
-            self._db.execute(
-                "DELETE FROM search WHERE n = (SELECT n FROM nodes WHERE node_id = ?) AND name = ?", (id, name)
-            )
-            for table in ("params", "derived"):
-                self._db.execute(_PUT_SEARCH.format(table) + " AND name = ?", (id, name))
-
-    def _write_annotations(self, batch: Batch) -> None:
-        noted = [(seq, id, name, *value_row(value), *by) for seq, id, name, value, *by in batch.annotations]
-        insert(self._db, "INSERT INTO annotations VALUES ", noted)
-        derived = [(id, name, *value_row(value)) for (id, name), value in batch.derived.items()]
-        upsert = " ON CONFLICT (node_id, name) DO UPDATE SET class = excluded.class, value = excluded.value"
-        insert(self._db, "INSERT INTO derived VALUES ", derived, upsert)
-
 
 def _clock(stored: str) -> tuple[float, float]:
     at, wall = stored.split()
@@ -365,11 +329,6 @@ def _said(error: apsw.Error) -> str:
     return "database or disk is full" if isinstance(error, apsw.FullError) else "disk I/O error"
 
 
-# An open acquisition has no search rows.
-_PUT_SEARCH = (
-    "INSERT INTO search SELECT name, class, value, n FROM {} JOIN nodes USING (node_id)"
-    " WHERE node_id = ? AND state IS NOT 'open'"
-)
 _PUT_DUE = "INSERT INTO dues (acq_id, record) VALUES (?, ?) ON CONFLICT DO UPDATE SET record = excluded.record"
 _PUT_CHAIN = "INSERT INTO chains VALUES (?, ?) ON CONFLICT DO UPDATE SET record = excluded.record"
 # Of each table of logbooks: how a row goes, and how one is put.
@@ -387,21 +346,3 @@ _LOGBOOK_ROWS = {
         "INSERT INTO pages VALUES (?, ?) ON CONFLICT DO UPDATE SET record = excluded.record",
     ),
 }
-_PUT_NODE = """
-INSERT INTO nodes (node_id, kind, parent_id, visible, at, storage_id, state, verdict, sealed, record)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (node_id) DO UPDATE SET
-    visible = excluded.visible, at = excluded.at, storage_id = excluded.storage_id, state = excluded.state,
-    verdict = excluded.verdict, sealed = excluded.sealed, record = excluded.record
-"""
-
-
-def _node_row(node: Node) -> tuple[Any, ...]:
-    """The columns of a node, in the order of `_PUT_NODE`."""
-    record = encode_node(node)
-    if isinstance(node, Acq):
-        place = (node.node_id, "acq", node.run_id, node.visible, node.started_at)
-        return (*place, node.storage_id, node.state, node.verdict, node.sealed, record)
-    kind, storage_id = ("run", node.storage_id) if isinstance(node, Run) else ("group", None)
-    place = (node.node_id, kind, node.parent_id, node.visible, node.created_at)
-    return (*place, storage_id, None, None, None, record)

@@ -69,6 +69,6 @@ def _rebuilt(body: dict[str, Any]) -> facts.AnyFact:
         case "acquisition.producer_finished":
             return facts.ProducerFinished(subject, data["producer"], data["ok"], data["summary"])
         case "acquisition.sealed":
-            return facts.AcqSealed(subject, disk=msgspec.convert(data["disk"], DiskUse | None))
+            return facts.AcqSealed(subject, disk=msgspec.convert(data.get("disk"), DiskUse | None))
         case other:
             raise AssertionError(f"the journal has {other} without its fact")

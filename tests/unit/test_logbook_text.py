@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from msgspec import Struct
 from msgspec.structs import replace
 
-from storage_protocol.records import CountedMark
+from storage_protocol.records import CountedMark, Reading, Statistic
 from storage_service.doors.elog_form import Listing, number_in, safe_attribute, safe_text
 from storage_service.rules.logbook_records import Owed
 from storage_service.rules.logbook_text import draft, statistics
@@ -109,11 +108,20 @@ def test_however_large_the_records_are_the_entry_is_not() -> None:
 
 
 def test_statistics_are_told_where_there_are_any() -> None:
-    class Counted(Struct):
-        statistics: dict[str, int]
+    def read(value: int | None, missing: str | None = None) -> Reading:
+        return Reading(value, "V" if value is not None else None, "MAJOR", missing, "")
 
+    found = {
+        "later": Statistic(),
+        "grown": Statistic(read(5), read(12), 7),
+        "gone": Statistic(read(5), read(None, "It was not there.")),
+    }
     assert statistics(ACQ, 5) == []
-    assert statistics(Counted({"events": 7, "bytes": 9}), 5) == ["    bytes = 9", "    events = 7"]  # type: ignore[arg-type]
+    assert statistics(replace(ACQ, statistics=found), 5) == [
+        "    gone = missing: It was not there.",
+        "    grown = 12 V (MAJOR), +7 since its start",
+        "    later = not read yet",
+    ]
 
 
 # What elogd reads and writes

@@ -1,6 +1,18 @@
--- Version 6. Electronic logbooks: where entries go, which are still to be written, and which can be edited there.
+-- Version 4. Configurations that were handed in; how old events are; electronic logbooks.
 
--- By storage id. It stays when the storage is gone.
+-- Configurations, until no storage and no acquisition that is read names them.
+CREATE TABLE documents (
+    blake3  TEXT PRIMARY KEY,
+    content BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- The newest seq at a date, about once an hour, by a clock that nobody can set (the one of the keys).
+CREATE TABLE journal_dates (
+    at  REAL PRIMARY KEY,
+    seq INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Where entries of a storage id go. It stays when the storage is gone.
 CREATE TABLE books (
     storage_id TEXT PRIMARY KEY,
     record     BLOB NOT NULL
