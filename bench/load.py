@@ -19,6 +19,7 @@ from pathlib import Path
 import msgpack
 import zmq
 
+from bench.disk import percentile
 from bench.process import CHECKOUT, end_with_parent
 
 PARAMS = 50  # different names an acquisition: well below the service's limit of 1,024
@@ -61,6 +62,7 @@ class Measured:
     elapsed_s: float  # from the first message sent to the last reply
     p50_ms: float  # of a message, from its send to its reply
     p99_ms: float
+    p999_ms: float
     generator_cpu_s: float  # all threads of the load generator
     server_cpu_s: float  # all threads of the server
     acknowledged: int  # answered with ok, warm-up included
@@ -81,13 +83,13 @@ class Measured:
         return self.generator_cpu_s / self.elapsed_s
 
 
-def measure(load: Load) -> Measured:
-    """Run a load in a process of its own.
+def measure(load: Load, generator: str = "bench.load") -> Measured:
+    """Run a load in a process of its own, of this module.
 
     Raises LoadError when that process fails, with its last words.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "bench.load"],
+        [sys.executable, "-m", generator],
         input=json.dumps(dataclasses.asdict(load)),
         capture_output=True,
         text=True,
@@ -209,8 +211,22 @@ class Tally:
 
     def percentile_ms(self, share: float) -> float:
         """The latency that this share of the messages did not exceed, in milliseconds."""
-        ordered = sorted(self.latencies_s)
-        return ordered[min(int(len(ordered) * share), len(ordered) - 1)] * 1e3
+        return percentile(self.latencies_s, share) * 1e3
+
+    def measured(self, warm: "Tally", server_cpu_s: float, own_cpu_s: float) -> Measured:
+        """What the run saw, after this warm-up, with the CPU that the server and this process took."""
+        return Measured(
+            commands=self.commands,
+            failed=self.refusals.total(),
+            refusals=dict(warm.refusals + self.refusals),
+            elapsed_s=self.elapsed_s,
+            p50_ms=self.percentile_ms(0.50),
+            p99_ms=self.percentile_ms(0.99),
+            p999_ms=self.percentile_ms(0.999),
+            generator_cpu_s=own_cpu_s,
+            server_cpu_s=server_cpu_s,
+            acknowledged=warm.commands + self.commands,
+        )
 
     def refused(self, reply: bytes) -> None:
         """Count a reply that is not ok under what it says."""
@@ -292,17 +308,7 @@ def run(load: Load) -> Measured:
         finally:
             for connection in connections:
                 connection.socket.close()
-    return Measured(
-        commands=tally.commands,
-        failed=tally.refusals.total(),
-        refusals=dict(warm.refusals + tally.refusals),
-        elapsed_s=tally.elapsed_s,
-        p50_ms=tally.percentile_ms(0.50),
-        p99_ms=tally.percentile_ms(0.99),
-        generator_cpu_s=own,
-        server_cpu_s=server,
-        acknowledged=warm.commands + tally.commands,
-    )
+    return tally.measured(warm, server, own)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,309 @@
+"""Durable commands: the service beside the echo and the bare store, loaded in turn, round after round.
+
+A drift of the machine meets all of them alike; a ratio is the median of the ratios within a round. The service has
+one subscriber to everything meanwhile, which the references have not. The client library is a load of its own,
+held against the raw sockets of the same round. The curve over outstanding commands is taken afterwards.
+"""
+
+import dataclasses
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import apsw
+
+from bench.audience import listening
+from bench.disk import percentile, synced_appends_ms
+from bench.load import Load, LoadError, Measured, measure
+from bench.pictures import Curve, Panel
+from bench.plan import Plan
+from bench.process import last_words, reference
+from bench.service import LOG, Service, running, size_mib
+from bench.table import Figure, Outcome, Target
+
+ECHO, STORE, SERVICE, CLIENT = "(a) echo", "(b) store", "service", "client"
+LOGS = {ECHO: "echo.log", STORE: "store.log"}
+BUSY = 0.9  # a load generator busier than this measures itself
+COROUTINES = 1_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One kind of load."""
+
+    title: str
+    connections: int
+    window: int  # messages outstanding on each connection
+    frames: int  # commands a message
+
+
+SINGLE = Row("8 connections, 64 commands outstanding on each, 1 a message", connections=8, window=64, frames=1)
+MANY = Row("8 connections, 64 commands outstanding on each, 32 a message", connections=8, window=2, frames=32)
+LONE = Row("1 connection, one command at a time", connections=1, window=1, frames=1)
+ROWS = (SINGLE, MANY, LONE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """What is said of one program under one kind of load: medians over the rounds."""
+
+    program: str
+    rate: float  # commands a second
+    of_echo: float
+    of_store: float
+    server_us: float  # a command
+    p50_ms: float
+    p99_ms: float
+    generator_share: float  # 1.0 is one core
+    failed: int  # in all rounds
+    valid: bool
+    rounds: list[Measured]
+
+
+@dataclasses.dataclass(frozen=True)
+class Count:
+    """Journal rows found afterwards, or events heard, against the commands that were acknowledged."""
+
+    program: str
+    rows: int
+    acknowledged: int
+
+
+def lines_of(rounds: list[dict[str, Measured]]) -> list[Line]:
+    """The lines of one row from what each program did in each round."""
+    lines = []
+    for program in rounds[0]:
+        own = [each[program] for each in rounds]
+        share = median(m.generator_share for m in own)
+        line = Line(
+            program=program,
+            rate=median(m.rate for m in own),
+            of_echo=median(each[program].rate / max(each[ECHO].rate, 1e-9) for each in rounds),
+            of_store=median(each[program].rate / max(each[STORE].rate, 1e-9) for each in rounds),
+            server_us=median(m.server_us for m in own),
+            p50_ms=median(m.p50_ms for m in own),
+            p99_ms=median(m.p99_ms for m in own),
+            generator_share=share,
+            failed=sum(m.failed for m in own),
+            valid=share <= BUSY or program == CLIENT,  # which is what is measured there
+            rounds=own,
+        )
+        lines.append(line)
+    return lines
+
+
+def show(row: Row, lines: list[Line]) -> None:
+    """Print one row, a line for each program."""
+    print(f"\n{row.title}")
+    print(
+        f"  {'':10}{'commands/s':>12}{'of (a)':>9}{'of (b)':>9}{'CPU us/cmd':>12}{'p50 ms':>9}{'p99 ms':>9}"
+        f"{'generator':>11}{'failed':>8}"
+    )
+    for line in lines:
+        print(
+            f"  {line.program:10}{line.rate:12,.0f}{line.of_echo:9.2f}{line.of_store:9.2f}{line.server_us:12.1f}"
+            f"{line.p50_ms:9.2f}{line.p99_ms:9.2f}{line.generator_share:10.0%} {line.failed:8,}"
+            + ("" if line.valid else f"  INVALID: the generator was over {BUSY:.0%} busy")
+        )
+        refusals = {text: count for measured in line.rounds for text, count in measured.refusals.items()}
+        for text in list(refusals)[:3]:
+            print(f"      refused: {text}")
+
+
+class Side:
+    """The programs that are loaded side by side, and what each has acknowledged so far."""
+
+    def __init__(self, programs: dict[str, tuple[str, int]], places: list[tuple[str, str]], folder: Path) -> None:
+        self.programs = programs
+        self.acknowledged = dict.fromkeys(programs, 0)
+        self._places = places
+        self._folder = folder
+
+    def add(self, program: str, at: tuple[str, int]) -> None:
+        """One more, by its endpoint and process id, with the same open acquisitions."""
+        self.programs[program] = at
+        self.acknowledged[program] = 0
+
+    def load(self, program: str, row: Row, seconds: float) -> Measured:
+        """Load one of them, or CLIENT: the service by the client library. Raises LoadError."""
+        of = SERVICE if program == CLIENT else program
+        endpoint, pid = self.programs[of]
+        places = self._places[: row.connections]
+        module = "bench.client" if program == CLIENT else "bench.load"
+        try:
+            measured = measure(Load(endpoint, pid, places, row.window, row.frames, seconds), module)
+        except LoadError as failure:
+            raise LoadError(
+                f"{program}: {failure}; {last_words(self._folder / LOGS.get(program, LOG))}"
+            ) from failure
+        self.acknowledged[of] += measured.acknowledged
+        return measured
+
+
+def measure_rounds(side: Side, plan: Plan) -> dict[Row, list[dict[str, Measured]]]:
+    """Every row, round after round. Raises LoadError."""
+    seen: dict[Row, list[dict[str, Measured]]] = {row: [] for row in ROWS}
+    for number in range(plan.rounds):
+        for row in ROWS:
+            print(f"round {number + 1}: {row.title}", file=sys.stderr)
+            measured = {program: side.load(program, row, plan.seconds) for program in side.programs}
+            if row is SINGLE:
+                coroutines = dataclasses.replace(row, window=COROUTINES // row.connections)
+                measured[CLIENT] = side.load(CLIENT, coroutines, plan.seconds)
+            seen[row].append(measured)
+    return seen
+
+
+def curve_over_outstanding(side: Side, plan: Plan) -> tuple[Curve, dict[str, list[Measured]]]:
+    """Throughput and p99 of each program at each number of outstanding commands. Raises LoadError."""
+    seen: dict[str, list[Measured]] = {program: [] for program in side.programs}
+    for outstanding in plan.outstanding:
+        print(f"{outstanding} outstanding", file=sys.stderr)
+        connections = min(outstanding, 8)
+        row = Row(f"{outstanding} outstanding", connections, outstanding // connections, frames=1)
+        for program in side.programs:
+            seen[program].append(side.load(program, row, plan.point_s))
+    panels = [
+        Panel("commands/s", {program: [m.rate for m in points] for program, points in seen.items()}),
+        Panel("p99 ms", {program: [m.p99_ms for m in points] for program, points in seen.items()}, log=True),
+    ]
+    title = "Durable commands, one a message, by how many are outstanding"
+    return Curve("outstanding", title, "commands outstanding", [*map(float, plan.outstanding)], panels), seen
+
+
+def show_curve(curve: Curve) -> None:
+    """Print the points of a curve."""
+    print(f"\n{curve.title}")
+    for panel in curve.panels:
+        print(f"  {panel.label:24}" + "".join(f"{x:>10,g}" for x in curve.xs))
+        for program, values in panel.lines.items():
+            shown = (f"{value:>10,.0f}" if value >= 1000 else f"{value:>10.3g}" for value in values)
+            print(f"    {program:22}" + "".join(shown))
+
+
+def counted(service: Service, start_seq: int, database: Path, acknowledged: dict[str, int]) -> list[Count]:
+    """The journal rows of the service and of the reference (b), against what they acknowledged.
+
+    Raises StartError when the service does not answer.
+    """
+    expected = start_seq + acknowledged[SERVICE]
+    rows = service.last_seq(after_seq=max(expected - 1, 0)) - start_seq
+    with apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY) as reading:
+        stored = reading.execute("SELECT count(*) FROM journal").get
+    return [Count(STORE, int(stored), acknowledged[STORE]), Count(SERVICE, rows, acknowledged[SERVICE])]
+
+
+def show_counts(counts: list[Count], logs: dict[str, tuple[float, float]]) -> None:
+    """Print what was counted afterwards, and how the write-ahead logs grew."""
+    print("\njournal rows afterwards")
+    for count in counts:
+        verdict = (
+            "" if count.rows == count.acknowledged else f"  DIFFERENT by {count.rows - count.acknowledged:+,}"
+        )
+        print(f"  {count.program:10}{count.rows:12,} rows, {count.acknowledged:,} commands acknowledged{verdict}")
+    for program, (before, after) in logs.items():
+        print(f"  write-ahead log of {program:10} {before:.1f} MiB before, {after:.1f} MiB after")
+
+
+def figures_of(lines: dict[Row, dict[str, Line]], fdatasync_ms: float) -> list[Figure]:
+    """The rows of the table."""
+    figures = []
+    single, many = lines[SINGLE], lines[MANY]
+    busy = f"load generators took {single[SERVICE].generator_share:.0%} and {many[SERVICE].generator_share:.0%}"
+    for name, row in (("commands, one a message", single), ("commands, 32 a message", many)):
+        own = row[SERVICE]
+        figures.append(
+            Figure(
+                row=name,
+                what="commands/s",
+                measured=own.rate,
+                reference=row[STORE].rate,
+                of="(b), the bare store",
+                ratio=own.of_store,
+                target=Target("ratio", 0.6, aim=0.9),
+                server_us=own.server_us,
+                valid=own.valid and row[STORE].valid,
+                remark=busy if row is many else "",
+            )
+        )
+    figures.append(
+        Figure(
+            row="commands, 32 a message",
+            what="commands/s, to one a message",
+            measured=many[SERVICE].rate,
+            reference=single[SERVICE].rate,
+            of="the service's own figure of one a message",
+            target=Target("ratio", 2.0),
+            valid=many[SERVICE].valid and single[SERVICE].valid,
+        )
+    )
+    lone = lines[LONE]
+    figures.append(
+        Figure(
+            row="commands, one at a time",
+            what="p50 ms",
+            measured=lone[SERVICE].p50_ms,
+            reference=lone[ECHO].p50_ms + fdatasync_ms,
+            of="p50 of the echo and of an fdatasync",
+            target=Target("ratio", 1.5, at_most=True),
+            server_us=lone[SERVICE].server_us,
+        )
+    )
+    client = single[CLIENT]
+    pairs = zip(client.rounds, single[SERVICE].rounds, strict=True)
+    figures.append(
+        Figure(
+            row=f"the client, {COROUTINES:,} coroutines",
+            what="commands/s",
+            measured=client.rate,
+            reference=single[SERVICE].rate,
+            of="raw sockets, one a message",
+            ratio=median(own.rate / max(raw.rate, 1e-9) for own, raw in pairs),
+            target=Target("ratio", 0.7),
+            server_us=client.server_us,
+            remark=f"the client's process, which is what is measured, took {client.generator_share:.0%} of a core",
+        )
+    )
+    return figures
+
+
+def run(plan: Plan, folder: Path) -> Outcome:
+    """Measure and print.
+
+    Raises StartError and LoadError when a program does not start or does not last.
+    """
+    with ExitStack() as stack:
+        service = stack.enter_context(running(folder))
+        echo = stack.enter_context(reference("echo", folder))
+        store = stack.enter_context(reference("store", folder))
+        places = service.open_acquisitions()
+        start_seq = service.last_seq()
+        audience = stack.enter_context(listening(service.events, 1, "", folder / "audience.log"))
+        side = Side({ECHO: echo, STORE: store, SERVICE: (service.endpoint, service.pid)}, places, folder)
+        bare_log = folder / "store.db-wal"
+        before = (size_mib(bare_log), service.log_mib)
+        seen = measure_rounds(side, plan)
+        fdatasync_ms = percentile(synced_appends_ms(folder), 0.5)
+        curve, points = curve_over_outstanding(side, plan)
+        logs = {STORE: (before[0], size_mib(bare_log)), SERVICE: (before[1], service.log_mib)}
+        counts = counted(service, start_seq, folder / "store.db", side.acknowledged)
+        heard = audience.heard(side.acknowledged[SERVICE])
+        counts.append(Count("heard", heard.events, side.acknowledged[SERVICE]))
+
+    lines = {row: {line.program: line for line in lines_of(seen[row])} for row in ROWS}
+    for row in ROWS:
+        show(row, [*lines[row].values()])
+    show_curve(curve)
+    show_counts(counts, logs)
+    document: dict[str, Any] = {
+        "rows": [
+            {**dataclasses.asdict(row), "lines": [dataclasses.asdict(line) for line in lines[row].values()]}
+            for row in ROWS
+        ],
+        "outstanding": {program: [dataclasses.asdict(m) for m in each] for program, each in points.items()},
+        "journal": [dataclasses.asdict(count) for count in counts],
+        "write_ahead_log_mib": logs,
+    }
+    return Outcome(figures_of(lines, fdatasync_ms), document, [curve])
