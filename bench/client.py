@@ -12,7 +12,8 @@ import json
 import sys
 import time
 
-from bench.load import PARAMS, WARM_UP_S, Load, LoadError, Measured, Tally, cpu_s
+from bench.load import PARAMS, WARM_UP_S, Load
+from bench.measured import LoadError, Measured, Tally, cpu_s
 from storage_client import RefusedError, StorageClient, StorageError
 
 

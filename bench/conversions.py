@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.load import LoadError, cpu_s
+from bench.measured import LoadError, cpu_s
 from bench.plan import Plan
 from bench.process import StartError, last_words, program
 from bench.service import STORAGES, Service, running

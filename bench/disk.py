@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 MEMORY = ("tmpfs", "ramfs")  # file systems on which a sync costs nothing
-APPENDS = 2_000
 APPEND_BYTES = 4096
 
 
@@ -27,7 +26,7 @@ def file_system(folder: Path) -> str:
     return kind
 
 
-def synced_appends_ms(folder: Path, appends: int = APPENDS) -> list[float]:
+def synced_appends_ms(folder: Path, appends: int) -> list[float]:
     """What 4 KiB appends with their fdatasync took, in milliseconds, the shortest first.
 
     Raises OSError when the folder cannot be written to.

@@ -15,7 +15,7 @@ import msgpack
 
 from bench.audience import Heard, listening
 from bench.disk import percentile
-from bench.load import cpu_s
+from bench.measured import cpu_s
 from bench.plan import Plan
 from bench.process import StartError, last_words, program
 from bench.service import STORAGES, running

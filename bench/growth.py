@@ -13,14 +13,15 @@ from pathlib import Path
 from statistics import median
 
 from bench import searches
-from bench.commands import BUSY, LONE, SINGLE, Side, show_curve
+from bench.commands import show_curve
 from bench.disk import percentile, synced_appends_ms
 from bench.filling import PARAMS, Filling
-from bench.load import Measured
+from bench.measured import Measured
 from bench.pictures import Curve, Panel
 from bench.plan import Plan
 from bench.process import memory_mib
 from bench.service import DATABASE, Service, running
+from bench.side import BUSY, LONE, SINGLE, Side
 from bench.table import Figure, Outcome, Target
 
 GROWN, EMPTY = "grown", "empty"
@@ -50,7 +51,6 @@ class Kept:
     """What was seen of the grown service beside the empty one, and under load."""
 
     pairs: list[tuple[Measured, Measured]]  # of the grown and the empty one, in turn
-    empty_start_s: float
     lone: Measured
     fdatasync_ms: list[float]
     load_s: float
@@ -67,14 +67,23 @@ def fill(folder: Path, first: int, count: int) -> None:
         filling.close()
 
 
-def look(service: Service, side: Side, plan: Plan, filled: int) -> Stage:
+def started_s(folder: Path, times: int) -> float:
+    """From the start of a service to its first answer: the median of so many starts. Raises StartError."""
+    seen = []
+    for _ in range(times):
+        with running(folder) as service:
+            seen.append(service.start_s)
+    return median(seen)
+
+
+def look(service: Service, side: Side, plan: Plan, filled: int, start_s: float) -> Stage:
     """The costs at one size. Raises StartError and LoadError."""
     start_mib = memory_mib(service.pid)
     rows = int(service.ask("get_status")["journal"]["last_seq"])
     return Stage(
         rows=rows,
         store_mib=service.store_mib,
-        start_s=service.start_s,
+        start_s=start_s,
         start_mib=start_mib,
         search_ms=searches.asked_ms(service, plan.searches, filled),
         single=side.load(GROWN, SINGLE, plan.seconds),
@@ -83,7 +92,7 @@ def look(service: Service, side: Side, plan: Plan, filled: int) -> Stage:
     )
 
 
-def keep(service: Service, side: Side, empty_start_s: float, plan: Plan, folder: Path) -> Kept:
+def keep(service: Service, side: Side, plan: Plan, folder: Path) -> Kept:
     """The grown service beside the empty one, alone for its slowest commits, and under load.
 
     Raises StartError and LoadError.
@@ -92,9 +101,9 @@ def keep(service: Service, side: Side, empty_start_s: float, plan: Plan, folder:
     for number in range(plan.rounds):
         print(f"round {number + 1}: grown and empty", file=sys.stderr)
         pairs.append((side.load(GROWN, SINGLE, plan.seconds), side.load(EMPTY, SINGLE, plan.seconds)))
-    appends = synced_appends_ms(folder)
+    appends = synced_appends_ms(folder, plan.appends)
     lone = side.load(GROWN, LONE, plan.lone_s)
-    appends += synced_appends_ms(folder)
+    appends += synced_appends_ms(folder, plan.appends)
     print(f"under load for {plan.load_s:,.0f} s", file=sys.stderr)
     before, memory, start = service.log_mib, [memory_mib(service.pid)], time.monotonic()
     while time.monotonic() < start + plan.load_s:
@@ -105,7 +114,7 @@ def keep(service: Service, side: Side, empty_start_s: float, plan: Plan, folder:
             print(f"the load ends: the disk has less than {LEAST_FREE >> 30} GiB free")
             break
     took = time.monotonic() - start
-    return Kept(pairs, empty_start_s, lone, appends, took, (before, service.log_mib), memory)
+    return Kept(pairs, lone, appends, took, (before, service.log_mib), memory)
 
 
 def curve_over_size(stages: list[Stage]) -> Curve:
@@ -163,7 +172,7 @@ def figures_of(stages: list[Stage], kept: Kept, plan: Plan) -> list[Figure]:
             size,
             "start-up s",
             last.start_s,
-            reference=kept.empty_start_s,
+            reference=stages[0].start_s,
             of="that of an empty store",
             target=Target("figure", 2.0, at_most=True),
         ),
@@ -199,15 +208,16 @@ def run(plan: Plan, folder: Path) -> Outcome:
         count = int(plan.acquisitions * share)
         fill(grown, filled, count - filled)
         filled = count
+        start_s = started_s(grown, plan.rounds)
         with ExitStack() as stack:
             service = stack.enter_context(running(grown))
             side = Side({GROWN: (service.endpoint, service.pid)}, places, grown)
-            stages.append(look(service, side, plan, filled))
+            stages.append(look(service, side, plan, filled, start_s))
             if share == plan.stages[-1]:
                 other = stack.enter_context(running(empty))
                 other.open_acquisitions()
                 side.add(EMPTY, (other.endpoint, other.pid))
-                kept = keep(service, side, other.start_s, plan, folder)
+                kept = keep(service, side, plan, folder)
     if kept is None:
         raise ValueError("a plan without stages")
     curve = curve_over_size(stages)

@@ -21,7 +21,7 @@ from pathlib import Path
 import msgpack
 import zmq
 
-from bench.load import LoadError
+from bench.measured import LoadError
 from bench.process import CHECKOUT, StartError, end_with_parent, last_words, memory_mib
 from bench.service import Service, running
 

@@ -19,7 +19,7 @@ import msgspec
 from blake3 import blake3
 
 from bench.disk import MEMORY, file_system
-from bench.load import LoadError
+from bench.measured import LoadError
 from bench.plan import Plan
 from bench.process import CHECKOUT, end_with_parent
 from bench.table import Figure, Outcome, Target, table

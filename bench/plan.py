@@ -8,6 +8,7 @@ class Plan:
     """
     quick          whether the sizes are too small for figures
     rounds         how often each load is repeated; seconds: how long each lasts
+    appends        synced appends that the disk's own time is taken from
     outstanding    the points of the curve over outstanding commands, and point_s: how long each lasts
     finishes       acquisitions that are finished before subscribers
     conversions    runs of the script
@@ -23,6 +24,7 @@ class Plan:
     quick: bool = False
     rounds: int = 3
     seconds: float = 2.0
+    appends: int = 2_000
     outstanding: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
     point_s: float = 1.0
     finishes: int = 1_000
@@ -40,6 +42,7 @@ QUICK = Plan(
     quick=True,
     rounds=1,
     seconds=0.5,
+    appends=200,
     outstanding=(1, 8, 64, 512),
     point_s=0.2,
     finishes=40,

@@ -29,11 +29,17 @@ def end_with_parent() -> None:
 
 @contextmanager
 def program(module: str, *words: str, log: Path, asked: bool = False) -> Iterator[subprocess.Popen[str]]:
-    """`python -m module words...`, its standard output a pipe, its standard error in the file `log`.
+    """`python -m module words...`, as `started` has it. Raises StartError when it cannot be started."""
+    with started([sys.executable, "-m", module, *words], log, asked) as process:
+        yield process
 
-    Where it is `asked` something, its standard input is a pipe, too.
 
-    It is ended when the block is left. Settings of the service in the bench's own environment do not reach it.
+@contextmanager
+def started(words: list[str], log: Path, asked: bool = False) -> Iterator[subprocess.Popen[str]]:
+    """A process, its standard output a pipe, its standard error in the file `log`.
+
+    Where it is `asked` something, its standard input is a pipe, too. It is ended when the block is left. Settings
+    of the service in the bench's own environment do not reach it.
 
     Raises StartError when it cannot be started.
     """
@@ -41,7 +47,7 @@ def program(module: str, *words: str, log: Path, asked: bool = False) -> Iterato
     with log.open("w") as errors:
         try:
             process = subprocess.Popen(
-                [sys.executable, "-m", module, *words],
+                words,
                 cwd=CHECKOUT,
                 env=environment,
                 stdin=subprocess.PIPE if asked else subprocess.DEVNULL,
@@ -51,7 +57,7 @@ def program(module: str, *words: str, log: Path, asked: bool = False) -> Iterato
                 preexec_fn=end_with_parent,
             )
         except OSError as error:
-            raise StartError(f"{module} cannot be started: {error}") from error
+            raise StartError(f"{words[0]} cannot be started: {error}") from error
     try:
         yield process
     finally:

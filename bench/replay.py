@@ -5,6 +5,7 @@ and not decoded. Beside it stands a bare SELECT of the same bodies in the same o
 """
 
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import msgspec
 import zmq
 
 from bench.filling import ROWS_EACH, Filling
-from bench.load import LoadError, cpu_s
+from bench.measured import LoadError, cpu_s
 from bench.plan import Plan
 from bench.process import memory_mib
 from bench.service import DATABASE, Service, running
@@ -77,7 +78,7 @@ def replayed(service: Service) -> tuple[int, float, list[float]]:
 
 def bare_s(database: Path) -> float:
     """The seconds of a SELECT of all bodies. Raises apsw.Error when the database cannot be read."""
-    with apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY) as reading:
+    with closing(apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY)) as reading:
         start = time.perf_counter()
         for _ in reading.execute("SELECT body FROM journal ORDER BY seq"):
             pass

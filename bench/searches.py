@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bench.filling import CLASSES
-from bench.load import LoadError
+from bench.measured import LoadError
 from bench.service import Service
 
 # By the values of bench/filling.py: class_0 is the number of the acquisition modulo CLASSES, class_1 one more.
