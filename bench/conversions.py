@@ -8,8 +8,9 @@ No manifests are written meanwhile, since the bare loop (bench/spawner.py) write
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -31,7 +32,7 @@ manifest = "off"
 TRUE, GATE, OPEN = "true", "gate", "open"
 GATE_SCRIPT = "#!/bin/sh\nuntil [ -e {open} ]; do sleep 0.02; done\n"
 PATIENCE_S = 300.0  # without any progress
-LOOK_S = 0.2
+LOOK_S = 0.25
 
 
 def acquisitions(round_number: int, count: int, script: str) -> Iterator[dict[str, Any]]:
@@ -50,15 +51,20 @@ def queued(service: Service, round_number: int, count: int, script: str) -> None
     service.ask_all("mark_as_finished_storage", marks)
 
 
-def wait(service: Service, state: str, count: int) -> None:
-    """Until so many conversions are in a state. Raises LoadError when that does not come about, StartError."""
-    seen, deadline = -1, time.monotonic() + PATIENCE_S
-    while (now := int(service.ask("get_status")["conversions"][state])) < count:
-        if now > seen:
-            seen, deadline = now, time.monotonic() + PATIENCE_S
+def wait(what: str, count: int, seen: Callable[[], int]) -> None:
+    """Until so many are seen. Raises LoadError when no more come for PATIENCE_S."""
+    most, deadline = -1, time.monotonic() + PATIENCE_S
+    while (now := seen()) < count:
+        if now > most:
+            most, deadline = now, time.monotonic() + PATIENCE_S
         if time.monotonic() > deadline:
-            raise LoadError(f"{seen} conversions are {state}, and not {count}")
+            raise LoadError(f"{most} {what}, and not {count}")
         time.sleep(LOOK_S)
+
+
+def conversions(service: Service, state: str) -> int:
+    """How many conversions are in a state. Raises StartError."""
+    return int(service.ask("get_status")["conversions"][state])
 
 
 def events(service: Service, after_seq: int, topic: str) -> Iterator[dict[str, Any]]:
@@ -81,12 +87,13 @@ def of_service(service: Service, round_number: int, count: int) -> tuple[float, 
     status = service.ask("get_status")
     before, done = int(status["journal"]["last_seq"]), int(status["conversions"]["succeeded"])
     queued(service, round_number, PARALLEL, GATE)
-    wait(service, "running", PARALLEL)
+    wait("conversions hold the places", PARALLEL, lambda: conversions(service, "running"))
     queued(service, round_number, count, TRUE)
-    wait(service, "queued", count)
+    sealed = partial(events, service, before, "acquisition.sealed/")
+    wait("acquisitions are sealed", PARALLEL + count, lambda: sum(1 for _ in sealed()))
     cpu = cpu_s(service.pid)
     gate.touch()
-    wait(service, "succeeded", done + PARALLEL + count)
+    wait("conversions have succeeded", done + PARALLEL + count, lambda: conversions(service, "succeeded"))
     cpu = cpu_s(service.pid) - cpu
     started = [e["time"] for e in events(service, before, "conversion.started/") if e["data"]["script"] == TRUE]
     ended = [e["time"] for e in events(service, before, "conversion.succeeded/") if e["data"]["script"] == TRUE]
