@@ -8,8 +8,6 @@ pictures. The exit code is 0 whatever the figures: a benchmark is no timed test.
 import argparse
 import dataclasses
 import json
-import os
-import platform
 import signal
 import sys
 import tempfile
@@ -18,10 +16,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import apsw
-
 from bench import commands, conversions, finishes, growth, manifest, replay
-from bench.disk import MEMORY, file_system, percentile, synced_appends_ms
+from bench.disk import MEMORY, file_system
+from bench.machine import Neighbours, described
 from bench.measured import LoadError
 from bench.pictures import draw
 from bench.plan import QUICK, Plan
@@ -96,25 +93,6 @@ def options() -> argparse.Namespace:
     return chosen
 
 
-def machine(folder: Path, appends: int) -> dict[str, Any]:
-    """What the figures depend on, printed. Raises OSError."""
-    took = synced_appends_ms(folder, appends)
-    p50, p99, p999 = (percentile(took, share) for share in (0.5, 0.99, 0.999))
-    found = {
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "sqlite": apsw.sqlite_lib_version(),
-        "file_system": file_system(folder),
-        "fdatasync_ms": {"p50": p50, "p99": p99, "p99.9": p999},
-    }
-    print(f"{found['cores']} cores, Python {found['python']}, SQLite {found['sqlite']}")
-    print(
-        f"state on {found['file_system']}; 4 KiB append + fdatasync: "
-        f"p50 {p50:.2f} ms, p99 {p99:.2f} ms, p99.9 {p999:.2f} ms"
-    )
-    return found
-
-
 def bench(chosen: argparse.Namespace) -> bool:
     """Measure and print everything, and write it; whether all parts were measured.
 
@@ -122,9 +100,10 @@ def bench(chosen: argparse.Namespace) -> bool:
     """
     plan: Plan = chosen.plan
     document: dict[str, Any] = {
-        "machine": machine(chosen.folder, plan.appends),
+        "machine": described(chosen.folder, plan.appends),
         "plan": dataclasses.asdict(plan),
         "failed": {},
+        "others": {},
     }
     if plan.quick:
         print("quick: sizes that show that everything works, and give no figures")
@@ -132,6 +111,7 @@ def bench(chosen: argparse.Namespace) -> bool:
     figures, curves = [], []
     for part in chosen.parts:
         print(f"\n== {part}", flush=True)
+        neighbours = Neighbours()
         try:
             with tempfile.TemporaryDirectory(prefix=".bench-", dir=chosen.folder) as folder:
                 outcome = PARTS[part](plan, Path(folder).resolve())
@@ -139,6 +119,8 @@ def bench(chosen: argparse.Namespace) -> bool:
             document["failed"][part] = str(failure)
             print(f"not measured: {failure}")
             continue
+        share = document["others"][part] = neighbours.share()
+        print(f"others took {share:.0%} of the machine meanwhile")
         figures += outcome.figures
         curves += outcome.curves
         document[part] = outcome.document
