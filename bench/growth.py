@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 
 from bench import searches
-from bench.commands import show_curve
+from bench.commands import Count, show_counts, show_curve
 from bench.disk import percentile, synced_appends_ms
 from bench.filling import PARAMS, Filling
 from bench.measured import Measured
@@ -203,6 +203,7 @@ def run(plan: Plan, folder: Path) -> Outcome:
         places = service.open_acquisitions()
     stages: list[Stage] = []
     kept: Kept | None = None
+    journal: Count | None = None
     filled = 0
     for share in plan.stages:
         count = int(plan.acquisitions * share)
@@ -218,7 +219,9 @@ def run(plan: Plan, folder: Path) -> Outcome:
                 other.open_acquisitions()
                 side.add(EMPTY, (other.endpoint, other.pid))
                 kept = keep(service, side, plan, folder)
-    if kept is None:
+                rows = int(service.ask("get_status")["journal"]["last_seq"]) - stages[-1].rows
+                journal = Count(GROWN, rows, side.acknowledged[GROWN])
+    if kept is None or journal is None:
         raise ValueError("a plan without stages")
     curve = curve_over_size(stages)
     print(
@@ -226,13 +229,12 @@ def run(plan: Plan, folder: Path) -> Outcome:
         "without their idempotency keys"
     )
     show_curve(curve)
-    print(
-        f"  under load for {kept.load_s / 60:.1f} min: memory from {kept.mib[0]:.0f} to {kept.mib[-1]:.0f} MiB, "
-        f"write-ahead log from {kept.log_mib[0]:.1f} to {kept.log_mib[1]:.1f} MiB"
-    )
+    print(f"  under load for {kept.load_s / 60:.1f} min: memory from {kept.mib[0]:.0f} to {kept.mib[-1]:.0f} MiB")
+    show_counts([journal], {GROWN: kept.log_mib})
     document = {
         "acquisitions": filled,
         "stages": [dataclasses.asdict(each) for each in stages],
         "kept": dataclasses.asdict(kept),
+        "journal": [dataclasses.asdict(journal)],
     }
     return Outcome(figures_of(stages, kept, plan), document, [curve])
