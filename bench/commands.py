@@ -36,18 +36,27 @@ class Count:
     acknowledged: int
 
 
-def measure_rounds(side: Side, plan: Plan) -> dict[Row, list[dict[str, Measured]]]:
-    """Every row, round after round. Raises LoadError."""
+def measure_rounds(
+    side: Side, plan: Plan, folder: Path
+) -> tuple[dict[Row, list[dict[str, Measured]]], list[float]]:
+    """Every row, round after round, and the p50 of an fdatasync beside the lone commands of each round.
+
+    Raises LoadError.
+    """
     seen: dict[Row, list[dict[str, Measured]]] = {row: [] for row in ROWS}
+    fdatasync_ms: list[float] = []
     for again in range(plan.rounds):
         for row in ROWS:
             print(f"round {again + 1}: {row.title}", file=sys.stderr)
+            before = synced_appends_ms(folder, plan.appends // 2) if row is LONE else []
             measured = {program: side.load(program, row, plan.seconds) for program in side.programs}
+            if row is LONE:
+                fdatasync_ms.append(percentile(before + synced_appends_ms(folder, plan.appends // 2), 0.5))
             if row is SINGLE:
                 coroutines = dataclasses.replace(row, window=COROUTINES // row.connections)
                 measured[CLIENT] = side.load(CLIENT, coroutines, plan.seconds)
             seen[row].append(measured)
-    return seen
+    return seen, fdatasync_ms
 
 
 def curve_over_outstanding(side: Side, plan: Plan) -> tuple[Curve, dict[str, list[Measured]]]:
@@ -100,7 +109,7 @@ def show_counts(counts: list[Count], logs: dict[str, tuple[float, float]]) -> No
         print(f"  write-ahead log of {program:10} {before:.1f} MiB before, {after:.1f} MiB after")
 
 
-def figures_of(lines: dict[Row, dict[str, Line]], fdatasync_ms: float) -> list[Figure]:
+def figures_of(lines: dict[Row, dict[str, Line]], fdatasync_ms: list[float]) -> list[Figure]:
     """The rows of the table."""
     figures = []
     single, many = lines[SINGLE], lines[MANY]
@@ -138,10 +147,15 @@ def figures_of(lines: dict[Row, dict[str, Line]], fdatasync_ms: float) -> list[F
             row="commands, one at a time",
             what="p50 ms",
             measured=lone[SERVICE].p50_ms,
-            reference=lone[ECHO].p50_ms + fdatasync_ms,
+            reference=lone[ECHO].p50_ms + median(fdatasync_ms),
             of="p50 of the echo and of an fdatasync",
+            ratio=median(
+                own.p50_ms / (echo.p50_ms + sync_ms)
+                for own, echo, sync_ms in zip(lone[SERVICE].rounds, lone[ECHO].rounds, fdatasync_ms, strict=True)
+            ),
             target=Target("ratio", 1.5, at_most=True),
             server_us=lone[SERVICE].server_us,
+            remark=f"an fdatasync took {median(fdatasync_ms):.2f} ms, a command of (b) {lone[STORE].p50_ms:.2f} ms",
         )
     )
     client = single[CLIENT]
@@ -177,8 +191,7 @@ def run(plan: Plan, folder: Path) -> Outcome:
         side = Side({ECHO: echo, STORE: store, SERVICE: (service.endpoint, service.pid)}, places, folder)
         bare_log = folder / "store.db-wal"
         before = (size_mib(bare_log), service.log_mib)
-        seen = measure_rounds(side, plan)
-        fdatasync_ms = percentile(synced_appends_ms(folder, plan.appends), 0.5)
+        seen, fdatasync_ms = measure_rounds(side, plan, folder)
         curve, points = curve_over_outstanding(side, plan)
         logs = {STORE: (before[0], size_mib(bare_log)), SERVICE: (before[1], service.log_mib)}
         counts = counted(service, start_seq, folder / "store.db", side.acknowledged)
@@ -195,6 +208,7 @@ def run(plan: Plan, folder: Path) -> Outcome:
             {**dataclasses.asdict(row), "lines": [dataclasses.asdict(line) for line in lines[row].values()]}
             for row in ROWS
         ],
+        "fdatasync_ms": fdatasync_ms,
         "outstanding": {program: [dataclasses.asdict(m) for m in each] for program, each in points.items()},
         "journal": [dataclasses.asdict(count) for count in counts],
         "write_ahead_log_mib": logs,

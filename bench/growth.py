@@ -190,7 +190,8 @@ def figures_of(stages: list[Stage], kept: Kept, plan: Plan) -> list[Figure]:
     for kind, took in last.search_ms.items():
         what = f"p99 ms of a first page, {kind}"
         target = Target("figure", 20.0, at_most=True)
-        figures.append(Figure("find_nodes there", what, percentile(took, 0.99), target=target))
+        remark = f"p50 {percentile(took, 0.5):.2f} ms"
+        figures.append(Figure("find_nodes there", what, percentile(took, 0.99), target=target, remark=remark))
     return figures
 
 
