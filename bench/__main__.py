@@ -51,7 +51,7 @@ def options() -> argparse.Namespace:
         default=",".join(PARTS),
         help=f"measure these parts only, of {', '.join(PARTS)}",
     )
-    parser.add_argument("--seconds", type=float, metavar="N", help="length of each load (default 2)")
+    parser.add_argument("--seconds", type=float, metavar="N", help="length of each load (default 1)")
     parser.add_argument(
         "--load-minutes", type=float, metavar="N", help="how long the grown store is kept under load (default 10)"
     )
@@ -107,7 +107,7 @@ def bench(chosen: argparse.Namespace) -> bool:
     }
     if plan.quick:
         print("quick: sizes that show that everything works, and give no figures")
-    print(f"{plan.rounds} round(s) of {plan.seconds:g} s each; medians; CPU is the service's, 100 % is one core")
+    print(f"{plan.turns} round(s) of {plan.seconds:g} s for each load; medians; CPU is the service's")
     figures, curves = [], []
     for part in chosen.parts:
         print(f"\n== {part}", flush=True)

@@ -45,7 +45,7 @@ def measure_rounds(
     """
     seen: dict[Row, list[dict[str, Measured]]] = {row: [] for row in ROWS}
     fdatasync_ms: list[float] = []
-    for again in range(plan.rounds):
+    for again in range(plan.turns):
         for row in ROWS:
             print(f"round {again + 1}: {row.title}", file=sys.stderr)
             before = synced_appends_ms(folder, plan.appends // 2) if row is LONE else []
@@ -148,14 +148,14 @@ def figures_of(lines: dict[Row, dict[str, Line]], fdatasync_ms: list[float]) -> 
             what="p50 ms",
             measured=lone[SERVICE].p50_ms,
             reference=lone[ECHO].p50_ms + median(fdatasync_ms),
-            of="p50 of the echo and of an fdatasync",
+            of="p50 of the echo and of a 4 KiB append with its fdatasync",
             ratio=median(
                 own.p50_ms / (echo.p50_ms + sync_ms)
                 for own, echo, sync_ms in zip(lone[SERVICE].rounds, lone[ECHO].rounds, fdatasync_ms, strict=True)
             ),
             target=Target("ratio", 1.5, at_most=True),
             server_us=lone[SERVICE].server_us,
-            remark=f"an fdatasync took {median(fdatasync_ms):.2f} ms, a command of (b) {lone[STORE].p50_ms:.2f} ms",
+            remark=f"a synced append took {median(fdatasync_ms):.2f} ms, all of (b) {lone[STORE].p50_ms:.2f} ms",
         )
     )
     client = single[CLIENT]

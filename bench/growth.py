@@ -98,7 +98,7 @@ def keep(service: Service, side: Side, plan: Plan, folder: Path) -> Kept:
     Raises StartError and LoadError.
     """
     pairs = []
-    for number in range(plan.rounds):
+    for number in range(plan.turns):
         print(f"round {number + 1}: grown and empty", file=sys.stderr)
         pairs.append((side.load(GROWN, SINGLE, plan.seconds), side.load(EMPTY, SINGLE, plan.seconds)))
     appends = synced_appends_ms(folder, plan.appends)

@@ -174,12 +174,12 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="one round of half a second: a smoke test, no figures"
     )
-    parser.add_argument("--seconds", type=float, metavar="N", help="length of each load (default 2)")
+    parser.add_argument("--seconds", type=float, metavar="N", help="length of each load (default 1)")
     parser.add_argument("--folder", type=Path, default=CHECKOUT, metavar="DIR", help="on the disk to be measured")
     parser.add_argument("--results", type=Path, default=CHECKOUT / "bench" / "results", metavar="DIR")
     chosen = parser.parse_args()
     plan = QUICK if chosen.quick else Plan()
-    chosen.rounds, chosen.appends = plan.rounds, plan.appends
+    chosen.rounds, chosen.appends = plan.turns, plan.appends
     chosen.seconds = chosen.seconds or plan.seconds
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     if file_system(chosen.folder) in MEMORY:

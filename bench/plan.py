@@ -7,7 +7,8 @@ import dataclasses
 class Plan:
     """
     quick          whether the sizes are too small for figures
-    rounds         how often each load is repeated; seconds: how long each lasts
+    turns          how often each load of commands is repeated, by turns; seconds: how long each lasts
+    rounds         how often everything else is repeated
     appends        synced appends that the disk's own time is taken from
     outstanding    the points of the curve over outstanding commands, and point_s: how long each lasts
     finishes       acquisitions that are finished before subscribers
@@ -22,8 +23,9 @@ class Plan:
     """
 
     quick: bool = False
+    turns: int = 7
+    seconds: float = 1.0
     rounds: int = 3
-    seconds: float = 2.0
     appends: int = 2_000
     outstanding: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
     point_s: float = 1.0
@@ -40,8 +42,9 @@ class Plan:
 
 QUICK = Plan(
     quick=True,
-    rounds=1,
+    turns=1,
     seconds=0.5,
+    rounds=1,
     appends=200,
     outstanding=(1, 8, 64, 512),
     point_s=0.2,
