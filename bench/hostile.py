@@ -8,7 +8,6 @@ most 250 ms; nothing is judged here.
 
 import argparse
 import contextlib
-import re
 import signal
 import socket
 import subprocess
@@ -22,8 +21,8 @@ from pathlib import Path
 import msgpack
 import zmq
 
-from bench.load import LoadError
-from bench.process import CHECKOUT, StartError, end_with_parent, last_words
+from bench.measured import LoadError
+from bench.process import CHECKOUT, StartError, end_with_parent, last_words, memory_mib
 from bench.service import Service, running
 
 MIB = 1 << 20
@@ -134,12 +133,6 @@ def beside(bad: str, endpoint: str) -> Iterator[None]:
         process.wait()
 
 
-def memory_mib(pid: int) -> float:
-    """Of a process, in memory."""
-    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    return int(found[1]) / 1024 if found else 0.0
-
-
 def polite(endpoint: str, seconds: float, pid: int) -> tuple[list[float], float]:
     """The seconds that each command took, in order of size, and the most memory that was seen.
 
@@ -174,7 +167,8 @@ def fill(service: Service) -> None:
     """Acquisitions, and a journal of large events."""
     service.open_acquisitions()
     for number in range(EVENTS):
-        service.ask("set_param_acq_storage", **ACQ, param="large", value=f"{number} " * 12_000)
+        args: dict[str, object] = {**ACQ, "param": "large", "value": f"{number} " * 12_000}
+        service.ask_all("set_param_acq_storage", [args])
 
 
 def show(title: str, took: list[float], quiet: list[float], grown: float) -> None:
