@@ -36,7 +36,7 @@ from ..rules.state import Acq, Node, Places, Run
 from ..rules.storages import ROOT
 from .interface import StoreError
 from .replay import Replay
-from .rows import decode_conversion, decode_node, decode_storage, encode, value_of
+from .rows import decode_conversion, decode_shown_node, decode_storage, encode, value_of
 from .search import NEWEST, OLDEST, Key, Search, Sizes, refused
 from .statements import Statements
 
@@ -205,7 +205,7 @@ class Reader:
     def _node_at(self, n: int) -> Node:
         node_id, record = self._one("node_record", n=n)
         params = self._all("node_params", node_id=node_id)
-        return decode_node(record, {name: value_of(class_, value) for name, class_, value in params})
+        return decode_shown_node(record, {name: value_of(class_, value) for name, class_, value in params})
 
     def _node(self, node_id: str) -> Node | None:
         n = self._one("node", node_id=node_id)

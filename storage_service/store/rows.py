@@ -35,11 +35,15 @@ def encode_node(node: Node) -> bytes:
 
 
 def decode_node(record: bytes, params: dict[str, Value]) -> Node:
-    """The node, with its parameters put back."""
+    """The node, with its parameters put back, and what they count against their limit."""
+    node = decode_shown_node(record, params)
+    return node if isinstance(node, Group) or not params else replace(node, params_bytes=params_bytes(params))
+
+
+def decode_shown_node(record: bytes, params: dict[str, Value]) -> Node:
+    """The node, with its parameters put back: to be shown, and not to be decided on."""
     node: Group | Run | Acq = _decode_node(record)
-    if isinstance(node, Group) or not params:
-        return node
-    return replace(node, params=params, params_bytes=params_bytes(params))
+    return node if isinstance(node, Group) or not params else replace(node, params=params)
 
 
 def value_row(value: Value) -> tuple[str, Any]:
