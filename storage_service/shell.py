@@ -100,8 +100,8 @@ class Service:
         self._stopping = asyncio.Event()
         self._quiet = asyncio.Event()
         self._ended = False
-        refused = self._desk.overload.of_replies
-        self._queries = Queries(readers, self._mounts, self._status, self._reads, refused, self._answered)
+        refused, rest = self._desk.overload.of_replies, self._desk.pacing.rest
+        self._queries = Queries(readers, self._mounts, self._status, self._reads, refused, rest, self._answered)
 
     def _make_desk(self, places: Places, snapshot: Snapshot) -> Desk:
         config, conversion = self._config, self._config.conversion
@@ -153,7 +153,7 @@ class Service:
                 lambda received: self._reading.received(received),
                 self._queries.go_on,
             )
-            self._reading = Reading(self._desk, config.limits, self._after, self._endpoint.go_on)
+            self._reading = Reading(loop, self._desk, config.limits, self._after, self._endpoint.go_on)
         except Exception:
             self._context.destroy(linger=0)
             raise

@@ -39,8 +39,9 @@ from .batch import Batch, Journal, StoredIntent
 from .deciding import Deciding
 from .keyring import Keyring, last_to_forget
 from .ledger import Ledger
-from .messages import Bite, Message, Ticket
+from .messages import Bite, Message, Opened, Ticket
 from .overload import Overload
+from .pacing import Pacing
 from .patience import NAMING, Patience
 from .peers import COMMIT, SEALING
 from .space import Space
@@ -95,6 +96,7 @@ class Desk:
         self.telling = Telling()
         ledger.follow = self._follow
         self.overload = Overload(ledger)
+        self.pacing = Pacing()
         self._deciding = Deciding(ledger, self.work, self.overload)
         self._keys_keep_s = keys_keep_s
         self._events_keep_s = events_keep_s
@@ -122,6 +124,11 @@ class Desk:
                     tickets.append(Ticket.of(message, index, request))
             self._begin(message, tickets, moment)
         self._go_on(moment)
+
+    def refuse(self, opened: Opened, now: Now) -> None:
+        """A message that is too much is not taken at all."""
+        self._patience.heard(opened.message.peer, self._moment(now))
+        self.overload.whole(opened)
 
     def _begin(self, message: Message, tickets: list[Ticket], moment: Moment) -> None:
         """Decide what can be decided at once; the rest of the message waits."""
