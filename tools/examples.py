@@ -186,7 +186,6 @@ STATISTICS = {
     ),
 }
 CONFIGURATIONS = (records.Configuration("daq.xml", "start", CONFIG_BLAKE3, 16, "set_config_storage"),)
-DISK = records.DiskUse(3, 5_000_001_024, 5_000_011_776)
 ACQ_FINISHED = replace(
     ACQ_OPEN,
     state="finished",
@@ -271,7 +270,7 @@ EVENTS_TOLD: dict[str, tuple[str | None, str | None, Any]] = {
         ACQ_ID,
         {**SEGMENT, "when": "end", "statistics": STATISTICS, "configurations": CONFIGURATIONS},
     ),
-    "acquisition.sealed": (STORAGE_ID, ACQ_ID, {**SEGMENT, "disk": DISK}),
+    "acquisition.sealed": (STORAGE_ID, ACQ_ID, SEGMENT),
     "acquisition.manifest_written": (
         STORAGE_ID,
         ACQ_ID,
@@ -364,7 +363,7 @@ RESULTS: dict[str, Any] = {
         "annotations": (records.Annotation(ACQ_ID, ACQ_UID, "quality", "bad", "Zoë", LATE),),
         "cursor": None,
     },
-    "get_acq": replace(ACQ_FINISHED, sealed=True, statistics=STATISTICS, configurations=CONFIGURATIONS, disk=DISK),
+    "get_acq": replace(ACQ_FINISHED, sealed=True, statistics=STATISTICS, configurations=CONFIGURATIONS),
     "set_config_storage": {"blake3": CONFIG_BLAKE3},
     "get_conversion": RUNNING,
     "add_var": {"value": 42},

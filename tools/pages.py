@@ -154,7 +154,7 @@ RESULTS: dict[str, dict[str, str]] = {
 }
 RECORDS = (
     *(records.Storage, records.Document, records.Run, records.Acquisition, records.CountedMark, records.Marked),
-    *(records.Statistic, records.Reading, records.Configuration, records.DiskUse),
+    *(records.Statistic, records.Reading, records.Configuration),
     *(
         records.Node,
         records.AcquisitionNode,

@@ -35,7 +35,7 @@ EVENTS: dict[str, str] = {
     "acquisition.measured": (
         "`acq_id`, `uid`, `segment`, `when` (`start` or `end`), `statistics`, `configurations` (those saved now)"
     ),
-    "acquisition.sealed": "`acq_id`, `uid`, `segment`, `disk` (`files`, `bytes`, `allocated`)",
+    "acquisition.sealed": "`acq_id`, `uid`, `segment`",
     "acquisition.manifest_written": (
         "`acq_id`, `uid`, `segment`, `name` (of the file), `files`, `bytes`, `manifest_blake3`"
     ),

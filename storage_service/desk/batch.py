@@ -29,7 +29,7 @@ SELF_TELLING = (facts.AcqParamSet, facts.RunParamSet, facts.ProducerFinished, fa
 
 def _is_told_whole(fact: facts.AnyFact) -> bool:
     """Whether the event's public data tell all that the fact does."""
-    return isinstance(fact, SELF_TELLING) or (isinstance(fact, facts.AcqSealed) and fact.manifest == "off")
+    return isinstance(fact, SELF_TELLING)
 
 
 _TELLS_OF_WHAT_GOES = (facts.AcqRemoved, facts.RunRemoved, facts.StorageDeinitialized)

@@ -23,9 +23,11 @@ class RunFile(records.Run, frozen=True):
 
 
 class AcqFile(records.Acquisition, frozen=True):
-    """What an `acquisition.json` says. `created_at`: when its first segment was opened; None: it is the first."""
+    """What an `acquisition.json` says. `created_at`: when its first segment was opened; None: it is the first.
+    `disk`: what was in the folder when it was sealed."""
 
     created_at: str | None = None
+    disk: records.DiskUse | None = None
 
 
 class FindMarkers(Struct, frozen=True, tag="find_markers"):

@@ -79,7 +79,6 @@ def acquisition(record: Acq, places: Places) -> records.Acquisition:
         warnings=record.warnings,
         statistics=record.statistics,
         configurations=record.configurations,
-        disk=record.disk,
     )
 
 
@@ -163,7 +162,8 @@ def run_marker(record: Run, places: Places) -> bytes:
 def acquisition_marker(record: Acq, places: Places) -> bytes:
     """The content of an acquisition's `acquisition.json`."""
     first = record.created_at if record.created_at != record.started_at else None
-    return marker(acquisition(record, places), created_at=first)
+    disk = msgspec.to_builtins(record.disk)
+    return marker(acquisition(record, places), created_at=first, disk=disk)
 
 
 def event_data(state: State, event: Event) -> Any:
@@ -195,7 +195,7 @@ def event_data(state: State, event: Event) -> Any:
             }
         case facts.AcqSealed():
             acq = _acq(state, fact.acq_id)
-            return {"acq_id": acq.node_id, "uid": acq.uid, "segment": acq.segment, "disk": fact.disk}
+            return {"acq_id": acq.node_id, "uid": acq.uid, "segment": acq.segment}
         case facts.AcqMeasured():
             acq = _acq(state, fact.acq_id)
             return {

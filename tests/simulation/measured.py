@@ -26,6 +26,15 @@ Which = tuple[str, int, str]
 """uid and segment of an acquisition, `start` or `end`."""
 
 
+def only_told(record: Map) -> Map:
+    """What is empty is left out of it on the wire."""
+    return {
+        name: value
+        for name, value in record.items()
+        if value or name not in ("config", "statistics", "configurations")
+    }
+
+
 def digest(content: bytes) -> str:
     return blake3(content).hexdigest()
 
@@ -56,37 +65,38 @@ class Measured(Manifests):
 
     def documents(self) -> set[str]:
         """What was handed in and is still needed, when all that ended is sealed."""
-        needed = {each["config"]["blake3"] for each in self.storages.values() if each["config"] is not None}
+        needed = {each["config"]["blake3"] for each in self.storages.values() if "config" in each}
         return needed.union(*(self._given[id] for id in self._next))
 
     # What is told
 
     def _storage_initialized(self, event: Map, subject: str, data: Map) -> None:
-        must(data["config"] is None, "wrong", "a storage begins without a configuration", event)
+        must("config" not in data, "wrong", "a storage begins without a configuration", event)
 
     def _storage_config_set(self, event: Map, subject: str, data: Map) -> None:
         storage = self._storage(event)
         config = None if data["blake3"] is None else data
-        must(config != storage["config"], "doubled", "it is told, and nothing changed", event)
-        self._put("storage", subject, {**storage, "config": config})
+        must(config != storage.get("config"), "doubled", "it is told, and nothing changed", event)
+        self._put("storage", subject, only_told({**storage, "config": config}))
         self._tag(self.words.get(data["blake3"] or ""))
 
     def _acquisition_started(self, event: Map, subject: str, data: Map) -> None:
         super()._acquisition_started(event, subject, data)
         storage = self._storage(event)
         fresh = dict.fromkeys(storage["stats_names"], NEVER)
-        must(data["statistics"] == fresh, "wrong", "a segment begins unmeasured", event)
+        begun = (data.get("statistics", {}), data.get("configurations", []))
+        must(begun == (fresh, []), "wrong", "a segment begins unmeasured", event)
         self._next.pop(subject, None)
         self._maybe.discard(subject)
-        self._given[subject] = set() if storage["config"] is None else {storage["config"]["blake3"]}
+        self._given[subject] = {storage["config"]["blake3"]} if "config" in storage else set()
         lives = [storage["storage_id"] in each for each in self.sourced]
-        if storage["stats_names"] or storage["config"] is not None or all(lives):
+        if storage["stats_names"] or "config" in storage or all(lives):
             self._next[subject] = "start"
         elif any(lives):
             self._maybe.add(subject)
 
     def _ended(self, acq: Map, event: Map, data: Map, new: Map) -> None:
-        config = self._storage(event)["config"]
+        config = self._storage(event).get("config")
         if config is not None and event["subject"] in self._next:
             self._given[event["subject"]].add(config["blake3"])
         super()._ended(acq, event, data, new)
@@ -99,15 +109,22 @@ class Measured(Manifests):
         must(self._next.get(subject) == when, "doubled", "a reading that does not come next", event)
         must(when == "start" or acq["state"] != "open", "wrong", "the end of what is open is read", event)
         must(not acq["sealed"], "wrong", "read after the seal", event)
-        must(data["statistics"].keys() == acq["statistics"].keys(), "wrong", "of other variables", event, acq)
+        must(
+            data["statistics"].keys() == acq.get("statistics", {}).keys(),
+            "wrong",
+            "of other variables",
+            event,
+            acq,
+        )
         for name, each in data["statistics"].items():
             self._is_true(event, acq, name, each)
-        saved = [each["blake3"] for each in acq["configurations"]]
+        saved = [each["blake3"] for each in acq.get("configurations", [])]
         for each in data["configurations"]:
             must(each["blake3"] not in saved, "doubled", "a configuration is saved twice", event)
             saved.append(each["blake3"])
-        kept = [*acq["configurations"], *data["configurations"]]
-        self._put("acq", subject, {**acq, "statistics": data["statistics"], "configurations": kept})
+        kept = [*acq.get("configurations", []), *data["configurations"]]
+        measured = {"statistics": data["statistics"], "configurations": kept}
+        self._put("acq", subject, only_told({**acq, **measured}))
         if when == "start":
             self._next[subject] = "end"
         else:

@@ -79,7 +79,7 @@ def test_the_folder_alone_tells_what_was_configured_and_measured(own_service: Ma
         assert [statistics["triggers"][when]["value"] for when in ("start", "end")] == [100, 117]
         assert statistics["triggers"]["difference"] == 17
         assert statistics["varmod:hv"]["end"]["missing"].startswith("No address is configured for varmod")
-        assert found["disk"]["files"] == 4
+        assert json.loads((folder_of(acq) / "acquisition.json").read_text())["disk"]["files"] == 4
         types = storage.types(0, "acquisition.")
         assert [each for each in types if each != "acquisition.manifest_written"] == [
             "acquisition.started",
@@ -249,8 +249,9 @@ def test_a_folder_of_very_many_files_and_odd_names_is_counted_and_sealed(own_ser
         (folder_of(acq) / "loop").symlink_to(".")
         os.mkfifo(folder_of(acq) / "fifo")
         storage.close(acq)
-        found = sealed(wire, acq)
-        assert found["disk"]["files"] == 20_000 + len(ODD) + 3
+        sealed(wire, acq)
+        told = json.loads((folder_of(acq) / "acquisition.json").read_text())
+        assert told["disk"]["files"] == 20_000 + len(ODD) + 3
         assert wire.call("ping")
         eventually(lambda: not wire.call("get_status")["queues"]["manifests"])
         assert verify(folder_of(acq))[0] == 0

@@ -99,7 +99,9 @@ class Fold:
             storage["producers"] = [*storage["producers"], data["producer"]]
 
     def _storage_config_set(self, seq: int, event: Map, subject: str, data: Map) -> None:
-        self.storages[subject]["config"] = data if data["blake3"] is not None else None
+        self.storages[subject].pop("config", None)
+        if data["blake3"] is not None:
+            self.storages[subject]["config"] = data
 
     def _storage_warning(self, seq: int, event: Map, subject: str, data: Map) -> None:
         self.storages[subject]["warnings"] = [*self.storages[subject]["warnings"], {**data, "time": event["time"]}]
@@ -214,9 +216,9 @@ class Fold:
         acq = self.acqs[subject]
         if (acq["uid"], acq["segment"]) != (data["uid"], data["segment"]) or acq["state"] == "open":
             self.wrong.append(f"sealed what is not ended: {event}, {acq}")
-        if any(each["end"] is None for each in acq["statistics"].values()):
+        if any(each["end"] is None for each in acq.get("statistics", {}).values()):
             self.wrong.append(f"sealed before its end was read: {event}, {acq}")
-        acq["sealed"], acq["disk"] = True, data["disk"]
+        acq["sealed"] = True
 
     def _acquisition_measured(self, seq: int, event: Map, subject: str, data: Map) -> None:
         acq, which = self.acqs[subject], (data["uid"], data["segment"])
@@ -226,7 +228,10 @@ class Fold:
         if data["when"] == "end" and (acq["state"] == "open" or not self.counts["measured"][(*which, "start")]):
             self.wrong.append(f"its end was read before it ended, or before its start: {event}, {acq}")
         acq["statistics"] = data["statistics"]
-        acq["configurations"] = [*acq["configurations"], *data["configurations"]]
+        acq["configurations"] = [*acq.get("configurations", []), *data["configurations"]]
+        for name in ("statistics", "configurations"):  # what is empty is left out on the wire
+            if not acq[name]:
+                del acq[name]
 
     def _acquisition_manifest_written(self, seq: int, event: Map, subject: str, data: Map) -> None:
         self._once("manifest", (data["uid"], data["name"]), event)

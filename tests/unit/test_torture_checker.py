@@ -31,7 +31,7 @@ def acq(**more: Any) -> Map:
         "run_id": "root/g/r",
     }
     rest = {"producers": [], "finished": 0, "missing": [], "failed": [], "expected": 1, "storage_id": "s"}
-    beside = {"statistics": {}, "configurations": [], "disk": None}
+    beside: Map = {}
     return made | rest | beside | {"convert_script": "quick.sh", "conversion": None, "warnings": []} | more
 
 
@@ -55,7 +55,7 @@ def life() -> list[tuple[str, str, Map]]:
         ("acquisition.producer_finished", ACQ, {**mark, "finished": 1, "expected": 1}),
         ("acquisition.finished", ACQ, ended),
         ("conversion.queued", ACQ, conversion("queued", 0)),
-        ("acquisition.sealed", ACQ, {"acq_id": ACQ, "uid": UID, "segment": 1, "disk": {"files": 1}}),
+        ("acquisition.sealed", ACQ, {"acq_id": ACQ, "uid": UID, "segment": 1}),
         ("conversion.started", ACQ, conversion("running", 1)),
         ("conversion.succeeded", ACQ, conversion("succeeded", 1)),
     ]
@@ -147,7 +147,7 @@ def test_a_measured_life_has_nothing_and_what_was_measured_stands_in_it() -> Non
     assert fold.wrong == []
     assert fold.acqs[ACQ]["statistics"] == {"x": {"start": 1, "end": 4}}
     assert fold.acqs[ACQ]["configurations"] == [{"file": "config.xml"}]
-    assert (fold.acqs[ACQ]["disk"], fold.storages["s"]["config"]["blake3"]) == ({"files": 1}, "af13")
+    assert fold.storages["s"]["config"]["blake3"] == "af13"
 
 
 @pytest.mark.parametrize(
