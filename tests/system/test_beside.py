@@ -45,6 +45,7 @@ def sealed(wire: Wire, acq: dict[str, Any]) -> dict[str, Any]:
     marker: dict[str, Any] = json.loads((folder_of(acq) / "acquisition.json").read_bytes())
     jsonschema.validate(marker, SCHEMA)
     assert marker.pop("format") == "storage-service/acquisition/1"
+    marker.pop("created_at", None)  # clients are told of it as that of the node
     assert {**marker, "warnings": found["warnings"]} == found
     return found
 
