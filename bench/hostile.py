@@ -3,12 +3,12 @@
 A polite peer asks for one thing after the other, first alone and then beside each kind of bad peer, which is a
 process of its own. What is printed for each: the polite peer's p50 and p99, the ratio of that p99 to the quiet one
 in the same run, and by how much the service's memory grew. The promise is a ratio of at most 5 and a p99 of at
-most 250 ms; nothing is judged here.
+most 250 ms; nothing is judged here. Beside it stand p99 and ratio of a bare echo (bench/reference.py) with the
+same peers: what the machine, the kernel and ZeroMQ make of a bad peer that nothing holds back.
 """
 
 import argparse
 import contextlib
-import re
 import signal
 import socket
 import subprocess
@@ -18,12 +18,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgpack
 import zmq
 
-from bench.load import LoadError
-from bench.process import CHECKOUT, StartError, end_with_parent, last_words
+from bench.measured import LoadError
+from bench.process import CHECKOUT, StartError, end_with_parent, last_words, memory_mib, reference
 from bench.service import Service, running
 
 MIB = 1 << 20
@@ -134,14 +135,9 @@ def beside(bad: str, endpoint: str) -> Iterator[None]:
         process.wait()
 
 
-def memory_mib(pid: int) -> float:
-    """Of a process, in memory."""
-    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    return int(found[1]) / 1024 if found else 0.0
-
-
-def polite(endpoint: str, seconds: float, pid: int) -> tuple[list[float], float]:
-    """The seconds that each command took, in order of size, and the most memory that was seen.
+def polite(endpoint: str, seconds: float, pid: int, is_echo: bool = False) -> tuple[list[float], float]:
+    """The seconds that each command took, in order of size, and the most memory that was seen. Of an echo the
+    replies are not read.
 
     Raises LoadError when no reply comes for SILENCE_S.
     """
@@ -162,7 +158,8 @@ def polite(endpoint: str, seconds: float, pid: int) -> tuple[list[float], float]
                 peer.send(message)
                 if not peer.poll(SILENCE_S * 1000):
                     raise LoadError(f"the polite peer has no reply after {SILENCE_S} s")
-                reply = msgpack.unpackb(peer.recv())
+                received = peer.recv()
+                reply: dict[str, Any] = {"ok": True} if is_echo else msgpack.unpackb(received)
                 took.append(time.perf_counter() - asked)
                 if not reply["ok"]:
                     raise LoadError(f"the polite peer is refused: {reply['error']['message']}")
@@ -174,14 +171,26 @@ def fill(service: Service) -> None:
     """Acquisitions, and a journal of large events."""
     service.open_acquisitions()
     for number in range(EVENTS):
-        service.ask("set_param_acq_storage", **ACQ, param="large", value=f"{number} " * 12_000)
+        args: dict[str, object] = {**ACQ, "param": "large", "value": f"{number} " * 12_000}
+        service.ask_all("set_param_acq_storage", [args])
 
 
-def show(title: str, took: list[float], quiet: list[float], grown: float) -> None:
+def p99_ms(took: list[float]) -> float:
+    """Of what is in order of size."""
+    return took[int(len(took) * 0.99)] * 1e3
+
+
+def show(
+    title: str, took: list[float], quiet: list[float], grown: float, echo_ms: float, echo_quiet_ms: float
+) -> None:
     """Print one row."""
-    p50, p99 = (took[int(len(took) * share)] * 1e3 for share in (0.50, 0.99))
-    ratio = p99 / (quiet[int(len(quiet) * 0.99)] * 1e3)
-    print(f"  {title:40}{len(took):9,}{p50:9.2f}{p99:9.2f}{ratio:9.1f}{grown:+11.0f}", flush=True)
+    p50 = took[int(len(took) * 0.50)] * 1e3
+    ratio, echo_ratio = p99_ms(took) / p99_ms(quiet), echo_ms / echo_quiet_ms
+    print(
+        f"  {title:40}{len(took):9,}{p50:9.2f}{p99_ms(took):9.2f}{ratio:9.1f}{grown:+11.0f}"
+        f"{echo_ms:14.2f}{echo_ratio:9.1f}",
+        flush=True,
+    )
 
 
 def bench(folder: Path, seconds: float, kinds: list[str]) -> None:
@@ -189,22 +198,32 @@ def bench(folder: Path, seconds: float, kinds: list[str]) -> None:
 
     Raises StartError and LoadError when the service does not start or does not last.
     """
-    print(f"  {'beside a peer that':40}{'commands':>9}{'p50 ms':>9}{'p99 ms':>9}{'ratio':>9}{'memory MiB':>11}")
-    with running(folder) as service:
+    print(
+        f"  {'beside a peer that':40}{'commands':>9}{'p50 ms':>9}{'p99 ms':>9}{'ratio':>9}{'memory MiB':>11}"
+        f"{'echo: p99 ms':>14}{'ratio':>9}"
+    )
+    with running(folder) as service, reference("echo", folder) as (echo, _):
+
+        def echoed() -> float:
+            return p99_ms(polite(echo, seconds, service.pid, is_echo=True)[0])
+
         fill(service)
         start = memory_mib(service.pid)
         quiet, _ = polite(service.endpoint, seconds, service.pid)
-        show("(nobody)", quiet, quiet, 0.0)
+        echo_quiet = echoed()
+        show("(nobody)", quiet, quiet, 0.0, echo_quiet, echo_quiet)
         for bad in kinds:
             with beside(bad, service.endpoint):
                 try:
                     took, most = polite(service.endpoint, seconds, service.pid)
                 except LoadError as failure:
                     raise LoadError(f"{bad}: {failure}; {last_words(folder / 'service.log')}") from failure
-            show(bad, took, quiet, most - start)
+            with beside(bad, echo):
+                echo_ms = echoed()
+            show(bad, took, quiet, most - start, echo_ms, echo_quiet)
             time.sleep(SETTLE_S)
         after, _ = polite(service.endpoint, seconds, service.pid)
-        show("(nobody, afterwards)", after, quiet, memory_mib(service.pid) - start)
+        show("(nobody, afterwards)", after, quiet, memory_mib(service.pid) - start, echoed(), echo_quiet)
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """The configuration: storage.toml, the environment and the command line, read into one frozen value.
 
 1. A key is taken from the first that names it: command line, environment, file, default. A table whose keys are
-   free text (`mounts`, `storages`, `conversion.env`) is one key, and is taken whole.
+   free text (`mounts`, `storages`, `logbooks`, `conversion.env`) is one key, and is taken whole.
 2. Every key is known and every value is right, or ConfigError says in one sentence which is not and what would be.
 3. What this version cannot do yet is refused, never accepted and ignored.
 4. Reading creates nothing, and looks at nothing but the file: whether a folder is there is found out by its door.
@@ -13,7 +13,6 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -21,9 +20,11 @@ import msgspec
 from msgspec import Meta, Struct
 
 from storage_protocol.limits import Limits
+from storage_service.config_logbooks import PATHS
 from storage_service.config_rules import ENTRY_EXAMPLES, ENTRY_RULES, RULES, is_local, rooted, rooted_files
 from storage_service.config_tables import Config as Config
 from storage_service.config_tables import ConfigSource as ConfigSource
+from storage_service.config_words import nearest, quoted, words
 from storage_service.mount_tables import placed
 
 FILE = "storage.toml"
@@ -94,12 +95,12 @@ def _parsed(path: Path) -> dict[str, Any]:
 
 def _flat(table: dict[str, Any], prefix: str, origin: str) -> Iterator[tuple[str, _Given]]:
     for name, value in table.items():
-        key = prefix + _quoted(name)
+        key = prefix + quoted(name)
         if key in KEYS:
             yield key, _Given(value, origin, text=False)
         elif key not in _TABLES:
             raise ConfigError(
-                f"{origin}{key} is not a known key; the nearest is {_nearest(key, [*KEYS, *_TABLES])}."
+                f"{origin}{key} is not a known key; the nearest is {nearest(key, [*KEYS, *_TABLES])}."
             )
         elif not isinstance(value, dict):
             raise _wrong(key, _Given(value, origin, text=False), "it must be a table")
@@ -113,13 +114,13 @@ def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, _Given]
         if name in variables:
             yield variables[name], _Given(value, f"{name}: ", text=True)
         elif name.startswith(VARIABLE):
-            raise ConfigError(f"{name} is not a known variable; the nearest is {_nearest(name, [*variables])}.")
+            raise ConfigError(f"{name} is not a known variable; the nearest is {nearest(name, [*variables])}.")
 
 
 def _from_command_line(overrides: Mapping[str, str]) -> Iterator[tuple[str, _Given]]:
     for key, value in overrides.items():
         if key not in KEYS:
-            raise ConfigError(f"command line: {key} is not a known key; the nearest is {_nearest(key, [*KEYS])}.")
+            raise ConfigError(f"command line: {key} is not a known key; the nearest is {nearest(key, [*KEYS])}.")
         yield key, _Given(value, "command line: ", text=True)
 
 
@@ -129,7 +130,7 @@ def _read(key: str, given: _Given, base: Path) -> Any:
     try:
         value = msgspec.convert(given.value, str if kind is Path else kind, strict=not given.text)
     except msgspec.ValidationError as error:
-        raise _wrong(key, given, f"it must be {_words(kind)}") from error
+        raise _wrong(key, given, f"it must be {words(kind)}") from error
     if key in ("endpoints.commands", "endpoints.events"):
         value = rooted(value, base)
     if wrong := RULES[key](value) if key in RULES else None:
@@ -152,9 +153,14 @@ def _entries(key: str, given: _Given, base: Path) -> dict[str, Any]:
         )
     for name, value in table.items():
         if wrong := ENTRY_RULES[key](name, value):
-            raise _wrong(f"{key}.{_quoted(name)}", given._replace(value=value), wrong)
+            raise _wrong(f"{key}.{quoted(name)}", given._replace(value=value), wrong)
     if key == "storages":
         return {pattern: rooted_files(files, base) for pattern, files in table.items()}
+    if key == "logbooks":
+        return {
+            name: value | {path: str(base / value[path]) for path in PATHS if path in value}
+            for name, value in table.items()
+        }
     return {name: placed(name, value, base) for name, value in table.items()} if key == "mounts" else table
 
 
@@ -169,7 +175,7 @@ def _agreeing(config: Config, given: dict[str, _Given]) -> Config:
     for key, bounds in (("min", config.space.min_free_bytes_of), ("low", config.space.low_free_bytes_of)):
         if strange := next((name for name in bounds if name not in config.mounts), None):
             key = f"space.{key}_free_bytes_of"
-            raise _wrong(f"{key}.{_quoted(strange)}", given[key], "no mount point of mounts has that name")
+            raise _wrong(f"{key}.{quoted(strange)}", given[key], "no mount point of mounts has that name")
     warnings = []
     for key, (address, who) in {
         "endpoints.commands": (endpoints.commands, "give any command"),
@@ -215,22 +221,6 @@ _DEFAULTS: dict[str, Any] = msgspec.to_builtins(Config(), enc_hook=str)
 del _DEFAULTS["warnings"], _DEFAULTS["limits"]["key_days"]
 
 
-def _words(kind: Any) -> str:
-    """A type in words: what would be right."""
-    if kind is bool or kind is Path:
-        return "true or false" if kind is bool else "the path of a folder"
-    info = msgspec.inspect.type_info(kind)
-    if not isinstance(info, msgspec.inspect.IntType | msgspec.inspect.FloatType):
-        return "a text"
-    noun = "an int" if isinstance(info, msgspec.inspect.IntType) else "a number"
-    bounds = [
-        f"{word} {bound}"
-        for word, bound in (("above", info.gt), ("of at least", info.ge), ("at most", info.le))
-        if bound is not None
-    ]
-    return f"{noun} {' and '.join(bounds)}" if bounds else noun
-
-
 def _wrong(key: str, given: _Given, right: str) -> ConfigError:
     """The sentence about a value, without what may be secret: scripts' variables, options, an address's login."""
     if isinstance(given.value, dict):
@@ -243,11 +233,3 @@ def _wrong(key: str, given: _Given, right: str) -> ConfigError:
         shown = f"{shown[:120]}..."
     key = re.sub(r"(?<=://)[^\"]*(?=@)", "***", key)  # a mount point's name is part of it
     return ConfigError(f"{given.origin}{key} is {shown}; {right}.")
-
-
-def _nearest(key: str, known: list[str]) -> str:
-    return get_close_matches(key, known, n=1, cutoff=0.0)[0]
-
-
-def _quoted(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else msgspec.json.encode(name).decode()

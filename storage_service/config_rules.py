@@ -11,6 +11,9 @@ from typing import Any
 
 from storage_protocol import names
 from storage_service.mount_tables import mount
+from storage_service.rules.configuration import is_own
+
+from .config_logbooks import logbook_server
 
 _IPC_PATH_BYTES = 107  # the most that the address of a Unix domain socket has room for on Linux
 _TCP = re.compile(r"tcp://(\*|[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+(?:%[^\]]+)?\]):([0-9]{1,5})")
@@ -57,10 +60,6 @@ def endpoint(address: str) -> str | None:
     return "it must be tcp://ADDRESS:PORT with a port of 1 to 65535, or ipc://PATH"
 
 
-def journal_keep_days(days: int) -> str | None:
-    return "this version keeps events for ever, so it must be 0" if days else None
-
-
 def module(address: str) -> str | None:
     """The address of a Pyrame module, or empty."""
     host, colon, port = address.rpartition(":")
@@ -81,7 +80,6 @@ RULES: dict[str, Callable[[Any], str | None]] = {
     "conversion.scripts_dir": folder,
     "conversion.remote": remote,
     "conversion.scratch_dir": folder,
-    "journal.keep_days": journal_keep_days,
     "sources.varmod": module,
 }
 """By key; the value has its type and is in its range."""
@@ -104,6 +102,10 @@ def free_bytes(name: str, value: object) -> str | None:
 _KINDS = ("file", "cmod", "program")
 
 
+def _no_word(given: object) -> bool:
+    return not isinstance(given, str) or not given or "\0" in given
+
+
 def config_source(value: object) -> str | None:
     """Where configurations are taken from: a table with one of `file`, `cmod` and `program`, and maybe `name`."""
     if not isinstance(value, dict) or sum(kind in value for kind in _KINDS) != 1:
@@ -113,10 +115,12 @@ def config_source(value: object) -> str | None:
     name = value.get("name", "config.xml")
     if not isinstance(name, str) or names.folder(name):
         return f"has the name {name!r:.80}, which must be that of a file without a folder"
+    if is_own(name):
+        return f"has the name {name!r:.80}, and the service itself writes a file of that name beside the data"
     kind = next(kind for kind in _KINDS if kind in value)
     given = value[kind]
     if kind == "program":
-        texts = isinstance(given, list) and given and all(isinstance(each, str) and each for each in given)
+        texts = isinstance(given, list) and given and not any(map(_no_word, given))
         return None if texts else 'has a program that is no list of texts, like ["/opt/daq/dump", "--all"]'
     if kind == "cmod":
         return (
@@ -132,6 +136,7 @@ def _one_of(*allowed: str) -> Callable[[object], str | None]:
 # The keys of a table [storages.<pattern>], and what each may be.
 STORAGE_FILES: dict[str, Callable[[object], str | None]] = {
     "manifest": _one_of("blake3", "sizes", "off"),
+    "entries": _one_of("run", "acquisition", "problems", "off"),
     "config": config_source,
 }
 
@@ -153,6 +158,7 @@ def storage_files(pattern: str, value: object) -> str | None:
 ENTRY_RULES: dict[str, Callable[[str, object], str | None]] = {
     "mounts": mount,
     "storages": storage_files,
+    "logbooks": logbook_server,
     "conversion.env": variable,
     "space.min_free_bytes_of": free_bytes,
     "space.low_free_bytes_of": free_bytes,
@@ -162,6 +168,7 @@ ENTRY_RULES: dict[str, Callable[[str, object], str | None]] = {
 ENTRY_EXAMPLES = {
     "mounts": '{"file:///": "/data"}',
     "storages": '{"test*": {"manifest": "off"}}',
+    "logbooks": '{"main": {"url": "http://elog.example:8080"}}',
     "conversion.env": '{"NAME": "text"}',
     "space.min_free_bytes_of": '{"file:///": 1000000000}',
     "space.low_free_bytes_of": '{"file:///": 1000000000}',

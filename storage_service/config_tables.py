@@ -11,6 +11,8 @@ from msgspec import Meta, Struct, field
 from storage_protocol.limits import Limits
 from storage_service.mount_tables import Mount, defaults
 
+from .config_logbooks import LogbookServer
+
 YEAR_S = 366 * 86_400
 
 Count = Annotated[int, Meta(ge=1)]
@@ -36,7 +38,7 @@ class Conversion(Struct, frozen=True, forbid_unknown_fields=True):
     """Conversions of what lies elsewhere in the network: `refuse` them, or run them in a copy, `scratch`."""
 
     scratch_dir: Path = Path("scratch")
-    """The folder, absolute, of those copies; it is the service's own, and emptied at every start."""
+    """The folder, absolute, of those copies; it is the service's own, which empties it."""
 
     max_parallel: Count = 2
     """How many conversions run at the same time."""
@@ -67,8 +69,8 @@ class Conversion(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Journal(Struct, frozen=True, forbid_unknown_fields=True):
-    keep_days: int = 0
-    """Days for which events are kept; 0 is for ever, which is all that this version can do."""
+    keep_days: Annotated[int, Meta(ge=0, le=36_500)] = 0
+    """Days for which events are kept, at least; 0 is for ever."""
 
     keys_keep_days: Annotated[int, Meta(ge=1, le=3650)] = 7
     """Days for which an idempotency key is remembered, at least; `describe` reports them as `key_days`."""
@@ -148,6 +150,9 @@ class StorageFiles(Struct, frozen=True, forbid_unknown_fields=True, omit_default
     manifest: Literal["blake3", "sizes", "off"] = "blake3"
     """What the manifest of a sealed acquisition has of each file: its BLAKE3, its size and time alone; or none."""
 
+    entries: Literal["run", "acquisition", "problems", "off"] = "run"
+    """Which entries its logbook gets, where it names one: one a run or an acquisition; or of problems alone."""
+
     config: ConfigSource | None = None
     """The source of its configurations, for as long as none is handed in; without it there is none."""
 
@@ -187,6 +192,9 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
 
     storages: dict[str, StorageFiles] = {}
     """What is kept beside the data, by a pattern of storage ids with *, ? and [...]; see `files_of`."""
+
+    logbooks: dict[str, LogbookServer] = {}
+    """The servers of electronic logbooks, by the name that clients give as `elog_server`."""
 
     limits: Limits = Limits()
     """Limits of messages and values. They can be lowered, and `frame_bytes` raised; `key_days` is

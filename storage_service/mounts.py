@@ -232,7 +232,7 @@ class Mounts:
         door = mount.door
         try:
             if self.scratch and isinstance(door, RemoteMount):
-                return (script, *self.scratch.fetch(door, order))
+                return (script, *self.scratch.fetch(door, order, mount.seals))
             return script, door.local_path(order.path), door.open_log(order.path, order.log_name)
         except Fault as fault:
             if fault.code == "unavailable" and isinstance(_done(door, ReachMount(mount.mp)), Failed):
@@ -241,14 +241,10 @@ class Mounts:
         except Exception as error:  # noqa: BLE001  a defect of a door must reach who waits
             return Fault("unavailable", f"The conversion cannot be started: {error}.", reason=repr(error))
 
-    def bring_back(self, mp: str, result: Ended, tell: Callable[[Ended], None]) -> None:
+    def bring_back(self, result: Ended, tell: Callable[[Ended], None]) -> None:
         """Bring back what an attempt that ran in a copy has made; `tell` hears what came of both."""
-        loop, mount = asyncio.get_running_loop(), self._mounts.get(mp)
-
-        def back(told: Ended) -> None:
-            loop.call_soon_threadsafe(tell, told)
-
-        if not self.scratch or mount is None or not self.scratch.ended(result, mount.seals, back):
+        loop = asyncio.get_running_loop()
+        if not self.scratch or not self.scratch.ended(result, lambda told: _call(loop, tell, told)):
             tell(result)
 
     def logs(self, mp: str) -> Executor:
@@ -352,6 +348,10 @@ class Mounts:
             for pool in (mount.pool, mount.seals, mount.logs):
                 pool.shutdown(wait=False, cancel_futures=True)
             mount.door.close()
+
+
+def _call(loop: asyncio.AbstractEventLoop, tell: Callable[[Ended], None], told: Ended) -> None:
+    loop.call_soon_threadsafe(tell, told)
 
 
 def _close_log(opened: Opened) -> None:

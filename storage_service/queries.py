@@ -1,7 +1,8 @@
 """Queries: answered in threads of their own, from what is durable; `get_status` also from the mount points.
 
 What reads one record has a thread apart from what reads a page, which may take long. Peers take turns, each in one
-thread of each kind at a time: who asks for a thousand pages waits for them itself.
+thread of each kind at a time: who asks for a thousand pages waits for them itself. Behind each page it rests where
+others are active: while a page of some megabytes is made, sent and taken, they have little of the processors.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ _Bite = list[tuple[Ticket, Refusal | int]]
 
 
 class _Lane:
-    """Readers, each with its thread, for queries of one kind. `most`: queries that a thread takes at once."""
+    """Readers, each with its thread, for queries of one kind. `most`: queries that a thread takes at once. `rest`:
+    how long a peer has no further turn after one that took so long."""
 
     def __init__(
         self,
@@ -77,8 +79,10 @@ class _Lane:
         most: int,
         reads: Callable[[bytes], bool],
         refused: Callable[[Ticket], Refusal | None],
+        rest: Callable[[bytes, float, float], float],
         tell: Callable[[Answers], None],
     ) -> None:
+        self._rest = rest
         self._threads = [(reader, ThreadPoolExecutor(1, "reader")) for reader in readers]
         self._free = list(self._threads)
         self._most = most
@@ -112,16 +116,32 @@ class _Lane:
 
     def _work(self, loop: asyncio.AbstractEventLoop, free: _Reading, bite: _Bite) -> None:
         """In the reader's thread."""
-        loop.call_soon_threadsafe(self._done, free, bite, _read(free[0], bite))
+        began = time.monotonic()
+        answers = _read(free[0], bite)
+        loop.call_soon_threadsafe(self._done, free, bite, answers, time.monotonic() - began)
 
-    def _done(self, free: _Reading, bite: _Bite, answers: Answers) -> None:
+    def _done(self, free: _Reading, bite: _Bite, answers: Answers, took_s: float) -> None:
         if self._closed:
             return
         taken = [ticket for ticket, _ in bite]
         self._free.append(free)
-        self.turns.done(taken, taken[len(answers) :])
+        left, now = taken[len(answers) :], time.monotonic()
+        rest_s = max(self._rest(peer, took_s, now) for peer in {ticket.message.peer for ticket in taken})
+        if rest_s:
+            asyncio.get_running_loop().call_later(rest_s, self._rested, taken, left)
+        else:
+            self.turns.done(taken, left)
         self._tell(answers)
         self.pump()
+
+    def _rested(self, taken: list[Ticket], left: list[Ticket]) -> None:
+        self.turns.done(taken, left)
+        if not self._closed:
+            self.pump()
+
+
+def _no_rest(peer: bytes, took_s: float, now: float) -> float:
+    return 0.0
 
 
 def _read(reader: Reads, bite: _Bite) -> Answers:
@@ -148,6 +168,7 @@ class Queries:
     status    what of `get_status` the service knows by itself
     reads     whether a peer takes its replies: what it asks waits until it does
     refused   why a query has no room for its reply, when it has none
+    rest      for how long a peer has no further page after one that took so long, now
     tell      is called in the loop with the answers
     progress  of running conversions, 0 to 1 by id
     """
@@ -159,10 +180,11 @@ class Queries:
         status: Callable[[], dict[str, Any]],
         reads: Callable[[bytes], bool],
         refused: Callable[[Ticket], Refusal | None],
+        rest: Callable[[bytes, float, float], float],
         tell: Callable[[Answers], None],
     ) -> None:
-        self._quick = _Lane(readers[:1], QUICK_BITE, reads, refused, self._answered)
-        self._pages = _Lane(readers[1:], 1, reads, refused, self._answered)
+        self._quick = _Lane(readers[:1], QUICK_BITE, reads, refused, _no_rest, self._answered)
+        self._pages = _Lane(readers[1:], 1, reads, refused, rest, self._answered)
         self._mounts = mounts
         self._status = status
         self._tell = tell

@@ -34,10 +34,11 @@ from .desk.keyring import Keyring
 from .desk.messages import Ticket
 from .desk.out import Out
 from .doors.conversion import Scripts, Settings
-from .doors.conversion_scratch import Scratch, in_copy
+from .doors.conversion_scratch import Scratch
 from .doors.manifest_processes import ManifestProcesses
 from .doors.mount_kinds import make_first_mount
 from .failpoints import passing
+from .logbooks import Logbooks, elogs
 from .mount_tables import folders
 from .mounts import NO_ANSWER, Mounts
 from .notify import notify
@@ -49,6 +50,7 @@ from .rules.conversions import Policy
 from .rules.state import Conversion, Places
 from .rules.work import Ended, Fault, RunScript
 from .sources import Sources
+from .store.contents import SqliteContents
 from .store.interface import Committed, NotWrittenError, Snapshot, UnknownOutcomeError
 from .store.lock import StateLock
 from .store.lookups import SqliteLookups
@@ -87,7 +89,7 @@ class Service:
         places = Places({mp: str(each.path) if each.path else None for mp, each in config.mounts.items()})
         writer = SqliteWriter(config.database_path)
         snapshot = writer.snapshot()
-        self._database = Database(writer, SqliteLookups(config.database_path))
+        self._database = Database(writer, SqliteLookups(config.database_path), self._cannot_tidy)
         readers = [Reader(config.database_path, places, snapshot.journal_id) for _ in range(READERS)]
         given = config.conversion
         scratch = Scratch(given.scratch_dir) if given.remote == "scratch" else None
@@ -103,8 +105,8 @@ class Service:
         self._stopping = asyncio.Event()
         self._quiet = asyncio.Event()
         self._ended = False
-        refused = self._desk.overload.of_replies
-        self._queries = Queries(readers, self._mounts, self._status, self._reads, refused, self._answered)
+        refused, rest = self._desk.overload.of_replies, self._desk.pacing.rest
+        self._queries = Queries(readers, self._mounts, self._status, self._reads, refused, rest, self._answered)
 
     def _make_desk(self, places: Places, snapshot: Snapshot) -> Desk:
         config, conversion = self._config, self._config.conversion
@@ -121,7 +123,9 @@ class Service:
             fresh=lambda: str(uuid4()),
             defect=lambda incident, error: _log.error("defect", incident=incident, exc_info=error),
             manifest_kind=lambda storage_id: config.files_of(storage_id).manifest,
+            events_keep_s=config.journal.keep_days * 86_400.0,
             fetches=lambda storage_id: config.files_of(storage_id).config is not None,
+            entries_of=lambda storage_id: config.files_of(storage_id).entries,
         )
 
     # A life
@@ -141,6 +145,8 @@ class Service:
         self._scripts = Scripts(loop, settings, self._on_progress, self._on_ended)
         self._manifests = ManifestProcesses(loop, config.mounts, config.manifest.processes, self._outcome)
         self._sources = Sources(config, self._database.ask, self._mounts, self._outcome)
+        contents = SqliteContents(config.database_path)
+        self._logbooks = Logbooks(elogs(config.logbooks), contents, self._desk.state.places, self._outcome)
         try:
             tails, last_seq = self._journal.tails(), self._journal.last_seq
             self._publisher = Publisher(self._context, config.endpoints.events, tails, last_seq)
@@ -152,7 +158,7 @@ class Service:
                 lambda received: self._reading.received(received),
                 self._queries.go_on,
             )
-            self._reading = Reading(self._desk, config.limits, self._after, self._endpoint.go_on)
+            self._reading = Reading(loop, self._desk, config.limits, self._after, self._endpoint.go_on)
         except Exception:
             self._context.destroy(linger=0)
             raise
@@ -180,8 +186,6 @@ class Service:
         passing("shell.recover")
         ids = [each.conversion_id for each in self._snapshot.conversions if each.state == "running"]
         ended = await self._loop.run_in_executor(None, self._scripts.end_leftovers, ids)
-        if self._mounts.scratch:
-            await self._loop.run_in_executor(None, self._mounts.scratch.clear)
         told = take_up(self._desk, self._snapshot, self._now())
         passing("shell.recovered")
         _log.info("recovered", **told, processes_ended=ended)
@@ -205,6 +209,7 @@ class Service:
         patience = self._loop.time() + PATIENCE_S
         self._manifests.close()
         await self._sources.close()
+        await self._logbooks.close()
         await self._scripts.close()
         passing("shell.scripts_ended")
         try:
@@ -236,9 +241,7 @@ class Service:
         return Now(time.time(), time.monotonic())
 
     def _on_ended(self, result: Ended) -> None:
-        found = self._desk.state.records.get(("conversion", result.conversion_id))
-        mp = found.mp if isinstance(found, Conversion) else ""
-        self._mounts.bring_back(mp, result, self._on_result)
+        self._mounts.bring_back(result, self._on_result)
 
     def _on_result(self, result: Ended) -> None:
         passing("shell.script_ended")
@@ -271,6 +274,7 @@ class Service:
                 **self._queries.counts(),
                 **self._endpoint.counts(),
             },
+            "logbooks": self._desk.work.logbooks.status(),
             "loop": self._watchdog.status(),
             "conversion_protection": self._scripts.protection.told(),
             "warnings": self._warnings(),
@@ -338,6 +342,8 @@ class Service:
             self._scripts.cancel(conversion_id)
         passing("shell.manifests_handed")
         self._manifests.carry_out(out.manifests, out.manifest_cancels)
+        passing("shell.logbooks_handed")
+        self._logbooks.carry_out(out.logbooks)
 
     def _outcome(self, work_id: str, result: Any) -> None:
         passing("shell.outcome_told")
@@ -356,8 +362,6 @@ class Service:
             self._on_ended(Ended(order.conversion_id, order.attempt, how, reason=opened.message))
             return
         script, folder, log_fd = opened
-        if not order.argv[0]:  # its mount point has no folder on this host
-            order = in_copy(order, folder)
         passing("shell.script_starts")
         self._scripts.start(order, script, folder, log_fd, self._mounts.logs(order.mp))
         passing("shell.script_started")
@@ -381,6 +385,9 @@ class Service:
                 self._desk.expire_again()
         self._after()
         self._reading.go_on()
+
+    def _cannot_tidy(self, error: Exception) -> None:
+        self._crash("the database cannot be tidied up", error)
 
     def _on_defect(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """An exception that nobody caught: memory may no longer be what the database says."""

@@ -54,6 +54,7 @@ class Sources:
         self._tell = tell
         self._turns = asyncio.Semaphore(MOST_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
         given = config.sources
         self._variables: dict[str, Variables] = {"ca": ChannelAccess()}
         if given.varmod:
@@ -63,13 +64,17 @@ class Sources:
         self._configurations: dict[ConfigSource, Configurations] = {}
 
     def take(self, work_id: str, order: TakeReadings) -> None:
-        """Read; `tell` hears of it, soon after the time-out at the latest, but for what a mount point takes."""
+        """Read; `tell` hears of it, soon after the time-out at the latest, but for what a mount point takes. After
+        `close` it is left to the next start."""
+        if self._closed:
+            return
         task = asyncio.get_running_loop().create_task(self._taken(work_id, order))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
         """Read no more: what is under way is left to the next start."""
+        self._closed = True
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -150,6 +155,10 @@ class Sources:
                 source, name, content = await self._content(order, wanted)
             except Fault as fault:
                 failures.append(fault.message)
+                continue
+            except Exception as error:  # noqa: BLE001  a defect of one source must not cost what others say
+                _log.error("a configuration cannot be had", acq_id=order.acq_id, exc_info=error)
+                failures.append(f"The service failed to get the configuration: {error!r}.")
                 continue
             digest = blake3(content).hexdigest()
             if digest in done:

@@ -23,6 +23,7 @@ CONVERSION_ID = "2c9e6a70-1b5d-4c83-a6f4-91e0d7b8c353"
 JOURNAL_ID = "0e8f4b62-7a3c-4d19-b5e6-c2d1a0f9e864"
 SERVICE_ID = "d41c7e95-8b60-4f2a-93d7-5a6b0c1e2f75"
 KEY = "019b0a7c-5c00-7a3e-8d21-6f4e9b0c1d86"
+LOGBOOK = "main/Shift log"
 EARLY, LATE = "2026-05-04T07:30:00.000000Z", "2026-05-04T07:42:10.250000Z"
 
 COMMANDS_ASKED: tuple[Command, ...] = (
@@ -93,9 +94,11 @@ COMMANDS_ASKED: tuple[Command, ...] = (
     commands.Describe(),
     commands.GetStatus(),
     commands.ReplayEvents(after_seq=41, topics=("acquisition.", "conversion.failed/daq/"), limit=500),
+    commands.PruneEvents(before_seq=1_000_000),
     commands.ListTrash(mp="file:///", limit=20),
     commands.RestoreTrash(uid=RUN_UID, replace=True),
     commands.EmptyTrash(older_than_s=86_400.0),
+    commands.RebuildRundb(path="commissioning"),
 )
 
 STORAGE = records.Storage(
@@ -183,7 +186,6 @@ STATISTICS = {
     ),
 }
 CONFIGURATIONS = (records.Configuration("daq.xml", "start", CONFIG_BLAKE3, 16, "set_config_storage"),)
-DISK = records.DiskUse(3, 5_000_001_024, 5_000_011_776)
 ACQ_FINISHED = replace(
     ACQ_OPEN,
     state="finished",
@@ -268,7 +270,7 @@ EVENTS_TOLD: dict[str, tuple[str | None, str | None, Any]] = {
         ACQ_ID,
         {**SEGMENT, "when": "end", "statistics": STATISTICS, "configurations": CONFIGURATIONS},
     ),
-    "acquisition.sealed": (STORAGE_ID, ACQ_ID, {**SEGMENT, "disk": DISK}),
+    "acquisition.sealed": (STORAGE_ID, ACQ_ID, SEGMENT),
     "acquisition.manifest_written": (
         STORAGE_ID,
         ACQ_ID,
@@ -302,6 +304,21 @@ EVENTS_TOLD: dict[str, tuple[str | None, str | None, Any]] = {
             ("recovered", 12_000_000_000, "The mount point file:/// has room again: 12000000000 bytes are free."),
         )
     },
+    "logbook.failed": (
+        None,
+        LOGBOOK,
+        {"logbook": LOGBOOK, "message": "The logbook server main: it did not answer within 20 s."},
+    ),
+    "logbook.recovered": (
+        None,
+        LOGBOOK,
+        {"logbook": LOGBOOK, "message": f"The logbook {LOGBOOK} takes entries again."},
+    ),
+    "logbook.written": (
+        STORAGE_ID,
+        RUN_ID,
+        {"logbook": LOGBOOK, "entry": 1742, "what": "run", "key": f"run-{RUN_UID}"},
+    ),
     "conversion.queued": (STORAGE_ID, ACQ_ID, QUEUED),
     "conversion.started": (STORAGE_ID, ACQ_ID, RUNNING),
     "conversion.succeeded": (
@@ -346,13 +363,24 @@ RESULTS: dict[str, Any] = {
         "annotations": (records.Annotation(ACQ_ID, ACQ_UID, "quality", "bad", "Zoë", LATE),),
         "cursor": None,
     },
-    "get_acq": replace(ACQ_FINISHED, sealed=True, statistics=STATISTICS, configurations=CONFIGURATIONS, disk=DISK),
+    "get_acq": replace(ACQ_FINISHED, sealed=True, statistics=STATISTICS, configurations=CONFIGURATIONS),
     "set_config_storage": {"blake3": CONFIG_BLAKE3},
     "get_conversion": RUNNING,
     "add_var": {"value": 42},
     "list_vars": {"vars": {"hv.state": "on", "hv.target_V": 1450.0}},
     "ping": {"time": LATE},
     "list_trash": {"entries": (TRASHED,), "cursor": None, "unreachable": ()},
+    "rebuild_rundb": {
+        "mp": "file:///",
+        "path": "commissioning",
+        "groups": 2,
+        "runs": 7,
+        "acqs": 31,
+        "known": 0,
+        "folders": 44,
+        "skipped": (records.Skipped("commissioning/notes", "Its run.json cannot be understood."),),
+        "skipped_count": 1,
+    },
     "empty_trash": {"entries": 1, "bytes": 5_000_000_000, "more": False, "unreachable": ()},
 }
 

@@ -27,6 +27,7 @@ from storage_protocol import errors, events, limits, records  # noqa: E402
 from storage_protocol.commands import COMMANDS  # noqa: E402
 from storage_protocol.specs import Argument, CommandSpec  # noqa: E402
 from storage_service.rules.lifecycle import ABSENT, TABLES, Row  # noqa: E402
+from storage_service.rules.rebuild_work import AcqFile, RunFile  # noqa: E402
 from tools import vectors  # noqa: E402
 
 MADE = "<!-- Made by tools/pages.py from the code. Change the code, then run `make pages`. -->"
@@ -128,12 +129,14 @@ RESULTS: dict[str, dict[str, str]] = {
             "`started_at`: str; `journal`: map of `journal_id`, `first_seq`, `last_seq`; `mounts`: list of maps "
             "of `mp`, `state`, `free_bytes`, `reason`, and `trash`, a map of `entries`, `bytes`, `measured_at`; "
             "`conversions`: map of state to count; `conversion_protection`: map of `runner`, `flock`, "
-            "`pid_namespace`: bool, `reason`: str or nil; `queues`: map of what waits to count; `loop`: map of "
+            "`pid_namespace`: bool, `reason`: str or nil; `queues`: map of what waits to count; `logbooks`: list "
+            "of maps of `logbook`, `waiting`, `state`, `reason`; `loop`: map of "
             "`stalls`, `longest_s`; `storages`: int; `warnings`: list of str"
         ),
         "replay_events": (
             "`events`: list of event bodies; `last_seq`, `oldest_seq`: int; `journal_id`: str; `more`: bool"
         ),
+        "prune_events": "`before_seq`: int",
     },
     "4.7 Trash": {
         "list_trash": (
@@ -142,10 +145,16 @@ RESULTS: dict[str, dict[str, str]] = {
         "restore_trash": "[TrashEntry](#trashentry), and `rundb`: bool; `acqs`: int",
         "empty_trash": "`entries`, `bytes`: int; `more`: bool; `unreachable`: list of str",
     },
+    "4.8 Rebuild": {
+        "rebuild_rundb": (
+            "`mp`, `path`: str; `groups`, `runs`, `acqs`, `known`, `folders`: int; "
+            "`skipped`: list of [Skipped](#skipped); `skipped_count`: int"
+        ),
+    },
 }
 RECORDS = (
     *(records.Storage, records.Document, records.Run, records.Acquisition, records.CountedMark, records.Marked),
-    *(records.Statistic, records.Reading, records.Configuration, records.DiskUse),
+    *(records.Statistic, records.Reading, records.Configuration),
     *(
         records.Node,
         records.AcquisitionNode,
@@ -155,6 +164,7 @@ RECORDS = (
         records.Warn,
     ),
     records.TrashEntry,
+    records.Skipped,
 )
 
 
@@ -163,7 +173,7 @@ def pages() -> dict[str, str]:
     made = {"protocol/LIFECYCLE.md": _lifecycle(), "protocol/MESSAGES.md": _messages()}
     for name, document in vectors.documents().items():
         made[f"protocol/vectors/{name}"] = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-    for kind, record in {"run": records.Run, "acquisition": records.Acquisition}.items():
+    for kind, record in {"run": RunFile, "acquisition": AcqFile}.items():
         made[f"protocol/schemas/{kind}.json"] = json.dumps(_schema(kind, record), indent=1) + "\n"
     return made
 

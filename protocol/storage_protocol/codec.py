@@ -17,6 +17,7 @@ from .errors import Refusal, bad_request, shown
 from .limits import Limits
 from .plain import MAX_ID, MAX_KEY
 from .specs import Argument, CommandSpec
+from .unread import is_id, read_id, salvaged_id
 
 MAX_SUMMARY = 32
 # msgpack sets room aside as an array's header asks, before it sees an item, and gives up 1,024 arrays deep: 64 kB
@@ -67,21 +68,21 @@ def decode_carefully(frame: bytes, limits: Limits) -> Request | Rejected:
     """The same, without the short way: what that takes, this takes, and says of everything else what is wrong."""
     if len(frame) > limits.frame_bytes:
         message = f"The command frame has {len(frame)} bytes; {limits.frame_bytes} are the most."
-        return Rejected(_salvaged_id(frame), errors.too_large("frame_bytes", limits.frame_bytes, message))
+        return Rejected(salvaged_id(frame), errors.too_large("frame_bytes", limits.frame_bytes, message))
     try:
         envelope = _unpack(frame, limits.params)
     except _TooDeepError:
-        return Rejected(_salvaged_id(frame), _too_deep(limits))
+        return Rejected(salvaged_id(frame), _too_deep(limits))
     except _TooManyError:
         message = f"The command frame holds a map of more than {limits.params} entries."
-        return Rejected(_salvaged_id(frame), errors.too_large("params", limits.params, message))
+        return Rejected(salvaged_id(frame), errors.too_large("params", limits.params, message))
     except _MalformedError as error:
-        return Rejected(_salvaged_id(frame), bad_request(f"The command frame is {error}."))
+        return Rejected(salvaged_id(frame), bad_request(f"The command frame is {error}."))
     if type(envelope) is not dict:
         message = f"The command frame holds {shown(envelope)}; it must be one map with string keys."
         return Rejected(None, bad_request(message))
     id = envelope.get("id")
-    if id is not None and not _is_id(id):
+    if id is not None and not is_id(id):
         message = f"id is {shown(id)}; it must be an int or a str of at most {MAX_ID} characters."
         return Rejected(None, bad_request(message, "id"))
     try:
@@ -111,6 +112,12 @@ def encode_ok_raw(id: str | int | None, result: bytes) -> bytes:
 def encode_refusal(id: str | int | None, refusal: Refusal) -> bytes:
     """The reply frame of a command that was refused."""
     return b"\x84\xa1v\x01\xa2id" + _encode(id) + b"\xa2ok\xc2\xa5error" + _encode(refusal)
+
+
+def encode_refusals(frames: Iterable[bytes], refusal: Refusal) -> list[bytes]:
+    """The reply frames of commands that are all refused alike, whatever they say."""
+    said = b"\xa2ok\xc2\xa5error" + _encode(refusal)
+    return [b"\x84\xa1v\x01\xa2id" + _encode(read_id(frame)) + said for frame in frames]
 
 
 def encode_value(value: Any) -> bytes:
@@ -238,25 +245,6 @@ def _too_deep(limits: Limits) -> Refusal:
     return errors.too_large("depth", limits.depth, message)
 
 
-def _is_id(id: object) -> bool:
-    return type(id) is int or (type(id) is str and len(id) <= MAX_ID)
-
-
-def _salvaged_id(frame: bytes) -> str | int | None:
-    """The `id` of a frame that cannot be used, where it can be read."""
-    try:
-        reader = msgpack.Unpacker(raw=False, max_buffer_size=len(frame) + 1, max_ext_len=0, max_array_len=0)
-        reader.feed(frame)
-        for _ in range(min(reader.read_map_header(), 64)):
-            if reader.unpack() == "id":
-                id = reader.unpack()
-                return id if _is_id(id) else None
-            reader.skip()
-    except (ValueError, TypeError, OverflowError, RecursionError, KeyError, MemoryError, msgpack.OutOfData):
-        pass
-    return None
-
-
 def _read_envelope(envelope: dict[str, Any], limits: Limits) -> tuple[Command, str | None, bool] | Refusal:
     version = envelope.get("v")
     if (version is not None and version != PROTOCOL_VERSION) or version is True:
@@ -314,13 +302,10 @@ def _read_arguments(name: str, spec: CommandSpec, given: dict[str, Any], limits:
 
 
 def _read_special(spec: CommandSpec, given: dict[str, Any]) -> dict[str, Any] | Refusal:
-    """Arguments that are understood in several forms, and those of a later version."""
+    """Arguments that are understood in several forms."""
     read = dict(given)
     for field in spec.special & given.keys():
         arg, raw = spec.args[field], given[field]
-        if arg.later:
-            message = f"{field} is {shown(raw)}; this version of the service takes nothing but nil there."
-            return bad_request(message, field)
         if arg.read is not None:
             try:
                 read[field] = arg.read(raw)

@@ -22,7 +22,7 @@ EVENTS: dict[str, str] = {
     "run.created": "the run",
     "run.taken_over": "the run, which a storage took over from one that is gone",
     "run.removed": "the run",
-    "run.restored": "the run, which came back from the trash",
+    "run.restored": "the run, which came back from the trash or by a rebuild",
     "run.param_set": "`param`, `value`",
     "node.annotated": "`node_id`, `uid`, `name`, `value`, `author`",
     "acquisition.started": "the acquisition (each segment)",
@@ -35,12 +35,12 @@ EVENTS: dict[str, str] = {
     "acquisition.measured": (
         "`acq_id`, `uid`, `segment`, `when` (`start` or `end`), `statistics`, `configurations` (those saved now)"
     ),
-    "acquisition.sealed": "`acq_id`, `uid`, `segment`, `disk` (`files`, `bytes`, `allocated`)",
+    "acquisition.sealed": "`acq_id`, `uid`, `segment`",
     "acquisition.manifest_written": (
         "`acq_id`, `uid`, `segment`, `name` (of the file), `files`, `bytes`, `manifest_blake3`"
     ),
     "acquisition.removed": "the acquisition",
-    "acquisition.restored": "the acquisition, which came back from the trash",
+    "acquisition.restored": "the acquisition, which came back from the trash or by a rebuild",
     "acquisition.warning": "`what`, `message`",
     "trash.restored": "the entry of the trash, and `rundb`, `acqs` as in the reply",
     "trash.emptied": "the entry of the trash, and `why`: `asked` or `expired`",
@@ -48,6 +48,9 @@ EVENTS: dict[str, str] = {
     "mount.full": "`mp`, `free_bytes`, `message`: nothing new is begun there",
     "mount.unreachable": "`mp`, `free_bytes` (nil), `message`",
     "mount.recovered": "`mp`, `free_bytes`, `message`: it has room again, or answers again",
+    "logbook.failed": "`logbook`, `message`",
+    "logbook.recovered": "`logbook`, `message`: it takes entries again",
+    "logbook.written": "`logbook`, `entry` (its number there), `what`: `run`, `acquisition` or `problem`; `key`",
     "conversion.queued": "the conversion",
     "conversion.started": "the conversion",
     "conversion.succeeded": "the conversion",

@@ -34,9 +34,9 @@ class Document(Struct, frozen=True):
     bytes: int
 
 
-class Storage(Struct, frozen=True):
+class Storage(Struct, frozen=True, omit_defaults=True):
     """A storage: its state, the arguments of `init_storage`, its producers and its open acquisitions. `config`
-    is what was handed in to be saved beside later ones, None where nothing is."""
+    is what was handed in to be saved beside later ones, and is there only where something was."""
 
     storage_id: str
     state: str
@@ -120,10 +120,10 @@ class DiskUse(Struct, frozen=True):
     allocated: int
 
 
-class Acquisition(Struct, frozen=True):
+class Acquisition(Struct, frozen=True, omit_defaults=True):
     """An acquisition. `segment` counts from 1; `expected` and `finished` are marks; `missing` are the expected
-    names that have not marked, `failed` those that marked `ok: false` (None: without a name). `statistics`,
-    `configurations` and `disk` are those of the segment; `disk` is None until it is sealed."""
+    names that have not marked, `failed` those that marked `ok: false` (None: without a name). `statistics`
+    and `configurations` are those of the segment, and are there only where it has any."""
 
     acq_id: str
     uid: str
@@ -150,7 +150,6 @@ class Acquisition(Struct, frozen=True):
     warnings: tuple[Warn, ...]
     statistics: dict[str, Statistic] = field(default_factory=dict)
     configurations: tuple[Configuration, ...] = ()
-    disk: DiskUse | None = None
 
 
 class Marked(Struct, frozen=True):
@@ -199,6 +198,13 @@ class Annotation(Struct, frozen=True):
     value: Value
     author: str
     time: str
+
+
+class Skipped(Struct, frozen=True):
+    """A folder that `rebuild_rundb` could not take: its path below the mount point, and one sentence why."""
+
+    path: str
+    reason: str
 
 
 class Conversion(Struct, frozen=True):

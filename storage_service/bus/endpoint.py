@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Set
 
 import zmq
 
+from ..desk.pacing import weight
 from ..failpoints import passing
 from .backlog import LARGE_BYTES, Backlog, Waiting, size_of
 
@@ -23,6 +24,9 @@ MESSAGES_A_TURN = 256
 FRAMES_A_TURN = 512
 BYTES_A_TURN = 1 << 20
 SECONDS_A_TURN = 0.005
+# Of peers that are held back, together, in frames; two messages at least, since ZeroMQ has peers take turns:
+# behind a long message there may be another peer's.
+HELD_A_TURN = 8
 # Messages of one peer that wait in the socket. It counts messages and not bytes; beyond it the peer itself waits.
 MESSAGES_A_PEER = 16
 # Replies that wait for one peer in the socket. It counts messages, large ones are bounded by the backlog.
@@ -100,6 +104,7 @@ class Endpoint:
         self._turn_is_due = False
         self._reading = False
         self._taken = True
+        self._held: Set[bytes] = frozenset()
         self._again: asyncio.TimerHandle | None = None
         self.backlog = Backlog()
         try:
@@ -125,8 +130,9 @@ class Endpoint:
         """Take no more commands; replies still go out."""
         self._reading = False
 
-    def go_on(self) -> None:
-        """What was received is taken: receive more."""
+    def go_on(self, held: Set[bytes] = frozenset()) -> None:
+        """What was received is taken: receive more, but little of the peers that are `held` back."""
+        self._held = held
         if not self._taken:
             self._taken = True
             self._turn_soon()
@@ -220,7 +226,10 @@ class Endpoint:
 
     def _receive(self) -> list[list[bytes]]:
         received: list[list[bytes]] = []
-        frames = size = 0
+        frames = size = held_weight = held_messages = 0
+        held = self._held
+        # Has ZeroMQ look who has sent something; by itself it does so once in a hundred parts, if there are more.
+        self._socket.getsockopt(zmq.EVENTS)
         receive = self._socket.recv
         until = time.monotonic() + SECONDS_A_TURN
         while len(received) < MESSAGES_A_TURN:
@@ -237,7 +246,13 @@ class Endpoint:
                 break
             received.append(parts)
             frames += len(parts)
-            size += sum(map(len, parts))
+            bytes_ = sum(map(len, parts))
+            size += bytes_
+            if parts[0] in held:
+                held_weight += weight(len(parts) - 1, bytes_)
+                held_messages += 1
+                if held_weight >= HELD_A_TURN and held_messages > 1:
+                    break
             if frames > FRAMES_A_TURN or size > BYTES_A_TURN or time.monotonic() > until:
                 break
         return received

@@ -29,7 +29,7 @@ SELF_TELLING = (facts.AcqParamSet, facts.RunParamSet, facts.ProducerFinished, fa
 
 def _is_told_whole(fact: facts.AnyFact) -> bool:
     """Whether the event's public data tell all that the fact does."""
-    return isinstance(fact, SELF_TELLING) or (isinstance(fact, facts.AcqSealed) and fact.manifest == "off")
+    return isinstance(fact, SELF_TELLING)
 
 
 _TELLS_OF_WHAT_GOES = (facts.AcqRemoved, facts.RunRemoved, facts.StorageDeinitialized)
@@ -93,12 +93,14 @@ class Batch:
     searched nodes whose parameters become searchable (True) or are no longer (False): runs always are,
              acquisitions when they are finished; run_params: single parameters of runs that were set
     derived  (node id, name) to what is told of a node and searchable, beside its parameters
+    unmeasured acquisitions whose statistics of an earlier segment go before the new ones are written
     annotations  (seq, node id, name, value, author, time)
     documents content by its BLAKE3, to be kept as long as a record names it
     forgets_documents  whether one may be named no more; documents_kept: those that still are, for that case
     registers variables, each with its newest value: rows of the transaction without an event
     keys     (key, fingerprint, result)
     intents  open ones by id; None: carried out
+    prune_before  events before this seq are given up, 0: none; expire_events_before: those dated before this
     replies  (ticket, its result as msgpack, or a refusal), sent when the batch is durable
     """
 
@@ -111,6 +113,7 @@ class Batch:
         self.searched: dict[str, bool] = {}
         self.run_params: set[tuple[str, str]] = set()
         self.derived: dict[tuple[str, str], Value] = {}
+        self.unmeasured: set[str] = set()
         self.annotations: list[tuple[int, str, str, Value, str, str]] = []
         self.documents: dict[str, bytes] = {}
         self.forgets_documents = False
@@ -121,6 +124,8 @@ class Batch:
         self.replies: list[tuple[Ticket, bytes | Refusal]] = []
         self.expire_keys_before: float | None = None
         self.forget_up_to_ms = 0
+        self.prune_before = 0
+        self.expire_events_before: float | None = None
         self.key_clock: tuple[float, float] | None = None
         self.newest_key_ms = 0
         self.bytes = 0
@@ -133,9 +138,12 @@ class Batch:
     @property
     def writes(self) -> bool:
         """Whether there is anything to commit."""
-        return bool(
-            self.rows or self.keys or self.registers or self.intents or self.expire_keys_before is not None
-        )
+        writes = self.rows or self.keys or self.registers or self.intents or self.prune_before
+        return bool(writes or self.expire_keys_before is not None)
+
+    def give_up(self, before_seq: int) -> None:
+        """The events before this seq are no longer kept."""
+        self.prune_before = max(self.prune_before, before_seq)
 
     def keep(self, digest: str, document: bytes) -> None:
         """An event of this batch names this document by its BLAKE3."""
@@ -182,7 +190,8 @@ class Batch:
                 self.searched[fact.acq_id] = True
             case facts.AcqMeasured():
                 self._find_statistics(fact.acq_id, fact.statistics)
-                self.forgets_documents |= bool(fact.configurations)
+                acq = self._state.acq(fact.acq_id)
+                self.forgets_documents |= acq is not None and not acq.reads and bool(acq.config or acq.config_end)
             case facts.ConfigSet() | facts.StorageDeinitialized():
                 self.forgets_documents = True
             case facts.ManifestWritten():
@@ -190,6 +199,7 @@ class Batch:
                 self.derived[fact.link.acq_id, name] = digest
             case facts.AcqStarted():
                 self.searched[fact.acq.node_id] = False
+                self._unmeasure(fact.acq.node_id)
                 self.params.update({(fact.acq.node_id, name): value for name, value in fact.acq.params.items()})
             case facts.RunCreated() | facts.RunRestored():
                 self.searched[fact.run.node_id] = True
@@ -198,6 +208,8 @@ class Batch:
                 self.searched[fact.acq.node_id] = True
                 self.params.update({(fact.acq.node_id, name): value for name, value in fact.acq.params.items()})
                 self._find_statistics(fact.acq.node_id, fact.acq.statistics)
+                found = (manifests.findable(link) for link in fact.links)
+                self.derived.update({(fact.acq.node_id, name): digest for name, digest in found})
             case facts.AcqRemoved():
                 self._wipe(fact.acq_id)
             case facts.RunRemoved():
@@ -206,6 +218,11 @@ class Batch:
     def _find_statistics(self, acq_id: str, statistics: dict[str, Statistic]) -> None:
         found = readings.findable(statistics)
         self.derived.update({(acq_id, name): value for name, value in found.items()})
+
+    def _unmeasure(self, acq_id: str) -> None:
+        self.unmeasured.add(acq_id)
+        for place in [place for place in self.derived if place[0] == acq_id and readings.is_statistic(place[1])]:
+            del self.derived[place]
 
     def _note_annotation(self, fact: facts.NodeAnnotated, time: str) -> None:
         self.derived[fact.node_id, notes.findable(fact)] = fact.value

@@ -54,7 +54,7 @@ class Deciding:
             return not ticket.running
         match decision:
             case Intended():
-                self._intend(ticket, decision)
+                self._intend(ticket, decision, moment)
             case Waits():
                 why = self._work.seals.wait(ticket, decision.acq_id, moment)
                 if why is not None:
@@ -95,6 +95,8 @@ class Deciding:
             self._ledger.batch.register(variable)
         if decision.document is not None:
             self._ledger.batch.keep(*decision.document)
+        if decision.prunes_before:
+            self._ledger.batch.give_up(decision.prunes_before)
         result = self._ledger.answer(decision.answer)
         key = ticket.request.key
         if key is not None:
@@ -102,8 +104,9 @@ class Deciding:
             self._ledger.remember(key, ticket.fingerprint, result)
         self._ledger.replies.when_durable(ticket, result)
 
-    def _intend(self, ticket: Ticket, decision: Intended) -> None:
+    def _intend(self, ticket: Ticket, decision: Intended, moment: Moment) -> None:
         """The command goes to a door; its ticket waits, its scope is held, its key is at work."""
+        self._ledger.apply(decision.events, moment)
         key = ticket.request.key
         stored = StoredIntent(self._ledger.fresh(), decision.intent, key, ticket.fingerprint)
         if key is not None:

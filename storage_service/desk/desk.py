@@ -39,8 +39,9 @@ from .batch import Batch, Journal, StoredIntent
 from .deciding import Deciding
 from .keyring import Keyring, last_to_forget
 from .ledger import Ledger
-from .messages import Bite, Message, Ticket
+from .messages import Bite, Message, Opened, Ticket
 from .overload import Overload
+from .pacing import Pacing
 from .patience import NAMING, Patience
 from .peers import COMMIT, SEALING
 from .space import Space
@@ -79,8 +80,12 @@ class Desk:
         defect: Callable[[str, Exception], None],
         manifest_kind: Callable[[str], str],
         fetches: Callable[[str], bool] = lambda storage_id: False,
+        entries_of: Callable[[str], str] = lambda storage_id: "off",
+        events_keep_s: float = 0.0,
     ) -> None:
-        ledger = Ledger(places, limits, keyring, journal, describe, fresh, defect, manifest_kind, fetches)
+        ledger = Ledger(
+            places, limits, keyring, journal, describe, fresh, defect, manifest_kind, fetches, entries_of
+        )
         self._ledger = ledger
         self.state = ledger.state
         self.keyring = keyring
@@ -91,8 +96,10 @@ class Desk:
         self.telling = Telling()
         ledger.follow = self._follow
         self.overload = Overload(ledger)
+        self.pacing = Pacing()
         self._deciding = Deciding(ledger, self.work, self.overload)
         self._keys_keep_s = keys_keep_s
+        self._events_keep_s = events_keep_s
         self._ages = Ages(keys_keep_s, key_clock)
         self._expire_due = 0.0
         self._look_again = 0.0
@@ -117,6 +124,11 @@ class Desk:
                     tickets.append(Ticket.of(message, index, request))
             self._begin(message, tickets, moment)
         self._go_on(moment)
+
+    def refuse(self, opened: Opened, now: Now) -> None:
+        """A message that is too much is not taken at all."""
+        self._patience.heard(opened.message.peer, self._moment(now))
+        self.overload.whole(opened)
 
     def _begin(self, message: Message, tickets: list[Ticket], moment: Moment) -> None:
         """Decide what can be decided at once; the rest of the message waits."""
@@ -152,6 +164,7 @@ class Desk:
         self._patience.look(moment)
         self.work.attempts.pump(moment)
         self.work.manifests.pump(moment)
+        self.work.logbooks.pump()
 
     def _turns(self, moment: Moment) -> None:
         for peer in self._ledger.peers.woken():
@@ -231,6 +244,7 @@ class Desk:
                 self._ledger.replies.to_repeats(key, refusal)
             self.work.rolled_back(lost, refusal, moment)
         self._space.rolled_back()
+        self.work.logbooks.rolled_back()
         self.work.resume(moment)
         self._patience.resume(moment)
         self._ledger.peers.wake_all()
@@ -274,6 +288,8 @@ class Desk:
             batch.expire_keys_before = self._ages.oldest(now.wall, now.mono)
             batch.forget_up_to_ms = last_to_forget(now.wall - self._keys_keep_s)
             batch.key_clock = self._ages.stored(now.wall, now.mono)
+            if self._events_keep_s:
+                batch.expire_events_before = self._ages.date(now.wall, now.mono) - self._events_keep_s
         moment = self._moment(now)
         self.work.end_again(moment)
         self._go_on(moment)
@@ -300,9 +316,10 @@ class Desk:
         self._go_on(moment)
 
     def start_no_more(self) -> None:
-        """The service stops: no conversion is started any more, and no manifest begun."""
+        """The service stops: no conversion is started any more, no manifest begun, no logbook written to."""
         self.work.attempts.queue.most = 0
         self.work.manifests.stop()
+        self.work.logbooks.stop()
 
     def is_ahead(self) -> bool:
         """Whether as much is decided as one commit should have, while another one is out: what comes can wait for

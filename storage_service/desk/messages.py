@@ -113,13 +113,29 @@ class Opened:
         """Entries that were in no bite yet."""
         return len(self.message.sizes) - self._next
 
-    def bite(self, most: int) -> Bite:
-        """The next commands, at most so many."""
-        first, self._next = self._next, min(self._next + most, len(self.message.sizes))
+    def bite(self, most: int, most_bytes: int) -> tuple[Bite, int]:
+        """The next commands, at most so many, until they have so many bytes; and how many they have."""
+        sizes, first = self.message.sizes, self._next
+        end = min(first + most, len(sizes))
+        size = sum(sizes[first:end])
+        if size > most_bytes:
+            end, size = first, 0
+            while size < most_bytes:
+                size += sizes[end]
+                end += 1
+        self._next = end
         if self._refusal is not None:
-            return Bite(self.message, first, [Rejected(None, self._refusal)])
+            return Bite(self.message, first, [Rejected(None, self._refusal)]), size
         decode, limits = codec.decode_command, self._limits
-        return Bite(self.message, first, [decode(frame, limits) for frame in self._frames[first : self._next]])
+        return Bite(self.message, first, [decode(frame, limits) for frame in self._frames[first:end]]), size
+
+    def refused(self, refusal: Refusal) -> list[bytes]:
+        """The reply message when nothing of it is taken: each command is refused, in its place."""
+        if self._refusal is not None:
+            self.message.replies = [codec.encode_refusal(None, self._refusal)]
+        else:
+            self.message.replies = codec.encode_refusals(self._frames, refusal)
+        return self.message.parts()
 
 
 class Bite(Struct, frozen=True):
@@ -133,7 +149,7 @@ class Bite(Struct, frozen=True):
 def open_message(parts: list[bytes], limits: Limits) -> Bite:
     """A received message, all of it decoded at once."""
     opened = Opened(parts, limits)
-    return opened.bite(opened.left)
+    return opened.bite(opened.left, opened.size + 1)[0]
 
 
 def _refused_whole(sizes: list[int], limits: Limits) -> Refusal | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from storage_protocol.commands import Command
 
+from ..rules.logbook_work import LogbookOrder
 from ..rules.readings import TakeReadings
 from ..rules.state import Key, Variable
 from ..rules.work import Order, RunScript, WriteManifest
@@ -24,6 +25,7 @@ class Out:
     cancels   conversions to be ended
     manifests         manifests to be written
     manifest_cancels  acquisitions of which none is to be written any more
+    logbooks          entries to be written, and logbooks to be looked at
     """
 
     def __init__(self) -> None:
@@ -38,6 +40,7 @@ class Out:
         self.cancels: list[str] = []
         self.manifests: list[WriteManifest] = []
         self.manifest_cancels: list[str] = []
+        self.logbooks: list[LogbookOrder] = []
 
     def take(self) -> Out:
         """All of it, which is then the shell's; here nothing is left."""
@@ -60,4 +63,5 @@ class Out:
             or self.cancels
             or self.manifests
             or self.manifest_cancels
+            or self.logbooks
         )

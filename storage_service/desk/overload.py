@@ -6,7 +6,7 @@ from storage_protocol import codec, errors
 from storage_protocol.errors import Refusal
 
 from .ledger import Ledger
-from .messages import Ticket
+from .messages import Opened, Ticket
 
 RETRY_AFTER_S = 1.0
 
@@ -36,6 +36,12 @@ class Overload:
         kept = sum(ticket.running for ticket in tickets[:1])
         self._refuse(tickets[kept:], "too much waits already, of this connection or of all")
         return tickets[:kept]
+
+    def whole(self, opened: Opened) -> None:
+        """Nothing of a message is taken: its peer has sent too much ahead of what was done for it."""
+        refusal = self.refusal("too much of its connection waits, while others wait for it")
+        self.refused += opened.left - 1
+        self._ledger.out.replies.append(opened.refused(refusal))
 
     def _refuse(self, tickets: list[Ticket], why: str) -> None:
         for ticket in tickets:

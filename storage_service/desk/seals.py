@@ -13,7 +13,7 @@ from ..rules import facts
 from ..rules.decision import Moment
 from ..rules.facts import Event
 from ..rules.state import Acq
-from ..rules.work import Failed, Result, Synced
+from ..rules.work import Done, Failed, Result, Synced
 from .ledger import Ledger
 from .messages import Ticket
 from .peers import SEALING
@@ -61,8 +61,11 @@ class Seals:
             disk = acq.disk or self._under_way.pop(acq_id, None)
             self._under_way.pop(acq_id, None)
             self._retries.forget(acq_id)
+            remark = result.remark if isinstance(result, Done) else ""
+            told: list[facts.AnyFact] = [facts.AcqWarned(acq_id, "log", remark)] if remark else []
             sealed = facts.AcqSealed(acq_id, self._ledger.manifest_kind(acq.storage_id), disk)
-            self._ledger.apply((Event(sealed, acq.storage_id, acq_id),), moment)
+            events = [Event(fact, acq.storage_id, acq_id) for fact in (*told, sealed)]
+            self._ledger.apply(events, moment)
 
     def wait(self, ticket: Ticket, acq_id: str, moment: Moment) -> Refusal | None:
         """A command waits for an acquisition to be sealed; a refusal when it has waited long enough."""

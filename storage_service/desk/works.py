@@ -80,12 +80,11 @@ def seal_order(acq: Acq, places: Places, disk: DiskUse) -> WriteMarker:
     """Complete the log and the marker file of an acquisition whose data are synced. Sealed for a second time, it
     says of the disk what it said first: a manifest has proven that."""
     acq = replace(acq, sealed=True, disk=acq.disk or disk)
-    sealed = render.acquisition(acq, places)
     return WriteMarker(
         mp=acq.mp,
         path=tuple(acq.path.split("/")),
         marker_name=ACQ_MARKER,
-        marker=render.marker(sealed),
+        marker=render.acquisition_marker(acq, places),
         id=acq.node_id,
         uid=acq.uid,
         log=segment_log.block(acq),
@@ -99,7 +98,7 @@ def marker_order(run: Run, places: Places) -> WriteMarker:
         mp=run.mp,
         path=tuple(run.path.split("/")),
         marker_name=RUN_MARKER,
-        marker=render.marker(render.run(run, places)),
+        marker=render.run_marker(run, places),
         id=run.node_id,
         uid=run.uid,
     )

@@ -3,13 +3,14 @@
 1. All files of the acquisition are fetched into a folder of their own; the script's log is made in it.
 2. When the script has ended, what is new or was changed is put beside the data, each file in one step, the log
    last. The service's own files are never put back, links are passed over, and what the script deleted stays.
-3. The copy is then deleted. What a killed service left of it is deleted by the next start; the attempt runs anew.
+3. The copy is then deleted. What a killed service left is deleted before the next one; the attempt runs anew.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import suppress
@@ -43,29 +44,28 @@ class _Copy(NamedTuple):
     door: Elsewhere
     folder: Path
     before: State
+    thread: Executor
 
 
 class Scratch:
-    """The copies below a folder, which is this object's own. Used by one thread, but for `fetch`."""
+    """The copies below a folder, which is this object's own. `fetch` is for several threads at once."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._lock = threading.Lock()
+        self._is_clear = False
         self._copies: dict[str, _Copy] = {}
 
-    def clear(self) -> None:
-        """Delete what an earlier life has left. Nothing of it may run any more."""
-        with suppress(OSError):
-            for left in self._folder.iterdir():
-                shutil.rmtree(left, ignore_errors=True)
-
-    def fetch(self, door: Elsewhere, order: RunScript) -> tuple[Path, int]:
-        """The copy for an attempt, and its open log. For a thread: it takes its time. Raises `Fault`."""
+    def fetch(self, door: Elsewhere, order: RunScript, thread: Executor) -> tuple[Path, int]:
+        """The copy for an attempt, and its open log. For a thread: it takes its time; what the script makes
+        is brought back in one of `thread`. Raises `Fault`."""
+        self._clear()
         folder = self._folder / f"{order.conversion_id}-{order.attempt}"
         try:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             door.fetch(order.path, folder)
-            self._copies[order.conversion_id] = _Copy(order, door, folder, _state(folder))
+            self._copies[order.conversion_id] = _Copy(order, door, folder, _state(folder), thread)
             return folder, os.open(folder / order.log_name, _LOG_FLAGS, 0o666)
         except OSError as error:
             shutil.rmtree(folder, ignore_errors=True)
@@ -75,7 +75,16 @@ class Scratch:
             shutil.rmtree(folder, ignore_errors=True)
             raise
 
-    def ended(self, result: Ended, thread: Executor, tell: Callable[[Ended], None]) -> bool:
+    def _clear(self) -> None:
+        """Once, delete what an earlier life has left: nothing of it runs any more when an attempt begins."""
+        with self._lock:
+            if not self._is_clear:
+                with suppress(OSError):
+                    for left in self._folder.iterdir():
+                        shutil.rmtree(left, ignore_errors=True)
+                self._is_clear = True
+
+    def ended(self, result: Ended, tell: Callable[[Ended], None]) -> bool:
         """Bring back what an attempt has made, in a thread; `tell` then hears its result, there. False: it had no
         copy, and nobody is told."""
         copy = self._copies.pop(result.conversion_id, None)
@@ -94,7 +103,7 @@ class Scratch:
             shutil.rmtree(copy.folder, ignore_errors=True)
             tell(told)
 
-        thread.submit(work)
+        copy.thread.submit(work)
         return True
 
 

@@ -105,6 +105,13 @@ class Directory:
         """The names in it, at most so many and none of `besides`."""
         return list(islice((name for name in self.each() if name not in besides), most))
 
+    def folders(self) -> Iterator[str]:
+        """The names of the directories in it, as the system gives them; links are none."""
+        with os.scandir(self._fd) as found:
+            for entry in found:
+                if entry.is_dir(follow_symlinks=False):
+                    yield entry.name
+
     def permit(self) -> None:
         """Let its owner list and change it, where we may give such a permission."""
         with suppress(OSError):
@@ -179,6 +186,13 @@ class Directory:
 
     def replace(self, name: str, content: bytes) -> None:
         """Put a file of this name and content in place in one step, synced. Nothing half-written has the name."""
+        self._put(name, content, lambda new: os.rename(new, name, src_dir_fd=self._fd, dst_dir_fd=self._fd))
+
+    def create(self, name: str, content: bytes) -> None:
+        """The same where nothing has the name. `FileExistsError`: something has it, and stays."""
+        self._put(name, content, lambda new: self.move(new, self, name))
+
+    def _put(self, name: str, content: bytes, into_place: Callable[[str], None]) -> None:
         new = f".{name}.new"
         try:
             self.unlink(new)
@@ -189,7 +203,7 @@ class Directory:
                 passing("directory.written")
                 os.fsync(file.fileno())
             passing("directory.file_synced")
-            os.rename(new, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+            into_place(new)
             passing("directory.replaced")
         except OSError:
             with suppress(OSError):

@@ -29,6 +29,15 @@ class Folder(Protocol):
     def replace(self, name: str, content: bytes) -> None:
         """Put a file in place in one step, as durable as the kind of mount point makes it."""
 
+    def create(self, name: str, content: bytes) -> None:
+        """The same where nothing has the name. FileExistsError: something has it, and stays."""
+
+    def sync(self) -> None:
+        """Make the names in it durable, where that is not so already."""
+
+    def folders(self) -> Iterator[str]:
+        """The names of the folders in it; links are none."""
+
     def each(self) -> Iterator[str]:
         """The names in it; one iteration at a time."""
 

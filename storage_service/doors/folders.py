@@ -19,14 +19,17 @@ from pathlib import Path
 from storage_protocol.records import TrashEntry
 from storage_service.doors.beside import add_block, keep
 from storage_service.doors.directory import Directory, NotPlainFileError
+from storage_service.doors.folder_faults import belongs_to, in_the_way, no_folder, unavailable
 from storage_service.doors.losses import Losses
-from storage_service.doors.markers import Marker, markers_in
+from storage_service.doors.marker_walk import MarkerWalk
+from storage_service.doors.markers import markers_in
 from storage_service.doors.mount_info import missing
 from storage_service.doors.runnable import runnable_script
 from storage_service.doors.segments import check_segments
 from storage_service.doors.trash import Trash
 from storage_service.doors.trash_sweep import Sweep
 from storage_service.failpoints import passing
+from storage_service.rules.rebuild_work import FindMarkers, Found
 from storage_service.rules.trash_work import GiveUp, LookIntoTrash, RestoreFolder
 from storage_service.rules.work import (
     ACQ_LOG,
@@ -96,6 +99,8 @@ class FolderMount:
                         return self._restore(order)
                     case GiveUp():
                         return self.trash.give_up(order)
+                    case FindMarkers():
+                        return self._find(order)
         except Fault as fault:
             return Failed(fault.code, fault.message, fault.details)
 
@@ -150,6 +155,18 @@ class FolderMount:
             root.__exit__()
             raise
         return root
+
+    def _find(self, order: FindMarkers) -> Found:
+        check_segments(order.path)
+        with self._at_root() as root:
+            try:
+                return MarkerWalk(order).page(root)
+            except FileNotFoundError as error:
+                raise no_folder(self._mp, order.path) from error
+            except NotADirectoryError:
+                with ExitStack() as opened:
+                    self._walk(opened, order.path)  # says what stands in the way
+                raise
 
     def _make(self, order: MakeFolder) -> Done | Taken:
         check_segments((*order.path, order.uid, order.set_aside or order.uid))  # all three become names
@@ -307,14 +324,13 @@ class FolderMount:
         with ExitStack() as opened, self._lock:
             passing("folders.mark")
             folder = self._own_folder(opened, order)
-            if order.log:
-                try:
-                    add_block(folder, order.head, order.log)
-                except NotPlainFileError as error:
-                    raise self._in_the_way(folder, (*order.path, ACQ_LOG), "plain file") from error
+            log = add_block(folder, order.head, order.log) if order.log else ACQ_LOG
             folder.replace(order.marker_name, order.marker)
         passing("folders.marked")
-        return Done()
+        if log == ACQ_LOG:
+            return Done()
+        place = "/".join((*order.path, ACQ_LOG))
+        return Done(f"{place} is no plain file, or too large, or may not be read: what belongs there is in {log}.")
 
     def _keep(self, order: KeepFile) -> Kept:
         check_segments((order.name,))
@@ -340,7 +356,7 @@ class FolderMount:
             if order is not None:
                 for marker in markers_in(chain[-1]):
                     if (depth, marker.id) not in order.above:
-                        raise self._belongs_to(marker, path[:depth])
+                        raise belongs_to(self._mp, marker, path[:depth])
         return chain
 
     def _enter(self, parent: Directory, path: Segments, make: bool = False) -> Directory:
@@ -361,27 +377,16 @@ class FolderMount:
         for marker in markers_in(folder):
             same = (marker.name, marker.id) == (order.marker_name, order.id)
             if not same or (isinstance(order, OwnFolder) and marker.uid != order.uid):
-                raise self._belongs_to(marker, order.path)
-
-    def _belongs_to(self, marker: Marker, path: Segments) -> Fault:
-        place = f"The folder {'/'.join(path)} below {self._mp}" if path else f"The mount point {self._mp} itself"
-        return Fault("already_exists", f"{place} belongs to {marker}.", what="folder", id=marker.id)
+                raise belongs_to(self._mp, marker, order.path)
 
     def _in_the_way(self, parent: Directory, path: Segments, wanted: str) -> Fault:
-        place = "/".join(path)
         kind = parent.kind(path[-1])
-        if kind == "link":
-            message = f"{place} below {self._mp} is a symbolic link, and none is followed there."
-            return Fault("invalid_name", message, field="path", rule="symlink")
-        if kind in (None, wanted):
-            return self._unavailable(f"{place} was changed by somebody else at the same moment")
-        message = f"{place} below {self._mp} is a {kind}, where a {wanted} has to be."
-        return Fault("already_exists", message, what=kind, id=place)
+        if kind is None or kind == wanted:
+            return self._unavailable(f"{'/'.join(path)} was changed by somebody else at the same moment")
+        return in_the_way(self._mp, path, kind, wanted)
 
     def _unavailable(self, reason: str) -> Fault:
-        return Fault(
-            "unavailable", f"The mount point {self._mp} cannot be used as asked: {reason}.", reason=reason
-        )
+        return unavailable(self._mp, reason)
 
     @contextmanager
     def _outside(self) -> Iterator[None]:

@@ -81,6 +81,9 @@ class RemoteFiles(Protocol):
     def replace(self, path: str, content: bytes) -> None:
         """Put a file in place in one step; its folder is there."""
 
+    def create(self, path: str, content: bytes) -> None:
+        """The same where nothing has the path. FileExistsError: something has it, and stays."""
+
     def put(self, path: str, source: Path) -> None:
         """The same with the content of a file of this host."""
 
@@ -133,6 +136,15 @@ class RemoteFolder:
 
     def replace(self, name: str, content: bytes) -> None:
         self._files.replace(self.at(name), content)
+
+    def create(self, name: str, content: bytes) -> None:
+        self._files.create(self.at(name), content)
+
+    def sync(self) -> None:
+        """What was answered is as durable as the other side makes it."""
+
+    def folders(self) -> Iterator[str]:
+        return (found.name for found in self._files.listed(self.path) if found.kind == "folder")
 
     def each(self) -> Iterator[str]:
         return (found.name for found in self._files.listed(self.path))

@@ -19,15 +19,16 @@ from pathlib import Path
 from storage_protocol.records import DiskUse, TrashEntry
 from storage_service.doors.beside import add_block, keep
 from storage_service.doors.conversion_scratch import COPY_BYTES, copied
-from storage_service.doors.folder import NotPlainFileError
-from storage_service.doors.markers import Marker, markers_in
+from storage_service.doors.folder_faults import belongs_to, in_the_way, no_folder, unavailable
+from storage_service.doors.marker_walk import MarkerWalk
+from storage_service.doors.markers import markers_in
 from storage_service.doors.remote_files import RemoteFiles, RemoteFolder
 from storage_service.doors.remote_sweep import RemoteSweep
 from storage_service.doors.remote_trash import RemoteTrash
 from storage_service.doors.segments import check_segments
+from storage_service.rules.rebuild_work import FindMarkers, Found
 from storage_service.rules.trash_work import GiveUp, LookIntoTrash, RestoreFolder
 from storage_service.rules.work import (
-    ACQ_LOG,
     ACQ_MARKER,
     TRASH,
     Done,
@@ -81,6 +82,8 @@ class RemoteMount:
                         return self._restore(order)
                     case GiveUp():
                         return self.trash.give_up(order)
+                    case FindMarkers():
+                        return self._find(order)
         except Fault as fault:
             return Failed(fault.code, fault.message, fault.details)
 
@@ -126,6 +129,17 @@ class RemoteMount:
                     if self._files.kind(below) not in ("folder", None):
                         raise self._unavailable(f"{below} is no folder")
                 self._files.put(f"{place}/{name}", folder / name)
+
+    def _find(self, order: FindMarkers) -> Found:
+        check_segments(order.path)
+        self._files.reach()
+        try:
+            return MarkerWalk(order).page(RemoteFolder(self._files, ""))
+        except FileNotFoundError as error:
+            raise no_folder(self._mp, order.path) from error
+        except NotADirectoryError:
+            self._folder(order.path)  # says what stands in the way
+            raise
 
     def _make(self, order: MakeFolder) -> Done | Taken:
         check_segments((*order.path, order.uid, order.set_aside or order.uid))  # all three become names
@@ -210,10 +224,7 @@ class RemoteMount:
         with self._lock:
             folder = self._own_folder(order)
             if order.log:
-                try:
-                    add_block(folder, order.head, order.log)
-                except NotPlainFileError as error:
-                    raise self._in_the_way((*order.path, ACQ_LOG), "folder", "plain file") from error
+                add_block(folder, order.head, order.log)
             folder.replace(order.marker_name, order.marker)
         return Done()
 
@@ -235,7 +246,7 @@ class RemoteMount:
         if kind is None:
             raise self._unavailable(f"the folder {'/'.join(path)} is gone")
         if kind != "folder":
-            raise self._in_the_way(path, kind, "folder")
+            raise in_the_way(self._mp, path, kind, "folder")
         return RemoteFolder(self._files, "/".join(path))
 
     def _way(self, path: Segments, order: MakeFolder | RestoreFolder) -> None:
@@ -251,34 +262,20 @@ class RemoteMount:
                 self._files.make_folder(place)
                 continue
             if kind != "folder":
-                raise self._in_the_way(path[:depth], kind, "folder")
+                raise in_the_way(self._mp, path[:depth], kind, "folder")
             for marker in markers_in(RemoteFolder(self._files, place)):
                 if (depth, marker.id) not in order.above:
-                    raise self._belongs_to(marker, path[:depth])
+                    raise belongs_to(self._mp, marker, path[:depth])
 
     def _refuse_others(self, folder: RemoteFolder, order: MakeFolder | RestoreFolder | OwnFolder) -> None:
         """As of `FolderMount`."""
         for marker in markers_in(folder):
             same = (marker.name, marker.id) == (order.marker_name, order.id)
             if not same or (isinstance(order, OwnFolder) and marker.uid != order.uid):
-                raise self._belongs_to(marker, order.path)
-
-    def _belongs_to(self, marker: Marker, path: Segments) -> Fault:
-        place = f"The folder {'/'.join(path)} below {self._mp}" if path else f"The mount point {self._mp} itself"
-        return Fault("already_exists", f"{place} belongs to {marker}.", what="folder", id=marker.id)
-
-    def _in_the_way(self, path: Segments, kind: str, wanted: str) -> Fault:
-        place = "/".join(path)
-        if kind == "link":
-            message = f"{place} below {self._mp} is a symbolic link, and none is followed there."
-            return Fault("invalid_name", message, field="path", rule="symlink")
-        message = f"{place} below {self._mp} is a {kind}, where a {wanted} has to be."
-        return Fault("already_exists", message, what=kind, id=place)
+                raise belongs_to(self._mp, marker, order.path)
 
     def _unavailable(self, reason: str) -> Fault:
-        return Fault(
-            "unavailable", f"The mount point {self._mp} cannot be used as asked: {reason}.", reason=reason
-        )
+        return unavailable(self._mp, reason)
 
     @contextmanager
     def _outside(self) -> Iterator[None]:

@@ -129,6 +129,16 @@ class S3Files:
     def replace(self, path: str, content: bytes) -> None:
         self._call("put_object", Key=self._key(path), Body=content)
 
+    def create(self, path: str, content: bytes) -> None:
+        key = self._key(path)
+        try:
+            self._call("put_object", Key=key, Body=content, IfNoneMatch="*")
+        except NotThere as error:
+            if error.code not in _UNKNOWN:
+                raise
+            # Without the condition somebody may slip in between: nobody can tell.
+            self._call("put_object", Key=key, Body=content)
+
     def put(self, path: str, source: Path) -> None:
         with self._asking():
             self._system(SLOW_S).put_file(str(source), f"{self._bucket}/{self._key(path)}")
@@ -139,14 +149,7 @@ class S3Files:
     def publish(self, path: str, name: str, content: bytes, draft: str) -> None:
         if self.kind(path) is not None:
             raise FileExistsError(path)
-        key = self._key(f"{path}/{name}")
-        try:
-            self._call("put_object", Key=key, Body=content, IfNoneMatch="*")
-        except NotThere as error:
-            if error.code not in _UNKNOWN:
-                raise
-            # Without the condition somebody may slip in between: nobody can tell.
-            self._call("put_object", Key=key, Body=content)
+        self.create(f"{path}/{name}", content)
 
     def move(self, path: str, to: str) -> None:
         source, target = self._below(path), self._below(to)

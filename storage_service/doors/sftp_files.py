@@ -144,6 +144,21 @@ class SftpFiles:
         new = self._beside(path)
         self._in_place(write, new)
 
+    def create(self, path: str, content: bytes) -> None:
+        async def write(sftp: Any) -> None:
+            async with sftp.open(new, "wb") as file:
+                await file.write(content)
+                await _synced(file)
+            await sftp.rename(new, self._at(path))  # which replaces nothing
+
+        new = self._beside(path)
+        try:
+            self._in_place(write, new)
+        except NotThere:
+            if self.kind(path) is not None:  # the protocol has no code for it
+                raise FileExistsError(path) from None
+            raise
+
     def put(self, path: str, source: Path) -> None:
         async def write(sftp: Any) -> None:
             with source.open("rb") as content:

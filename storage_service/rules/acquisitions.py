@@ -118,7 +118,7 @@ def _intended(
         mp=acq.mp,
         path=tuple(acq.path.split("/")),
         marker_name=ACQ_MARKER,
-        marker=render.marker(render.acquisition(acq, state.places)),
+        marker=render.acquisition_marker(acq, state.places),
         id=acq.node_id,
         uid=acq.uid,
         above=((run.path.count("/") + 1, run.node_id),),

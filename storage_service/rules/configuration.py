@@ -18,15 +18,24 @@ from .ownership import the_storage
 from .state import State
 from .work import ACQ_LOG, ACQ_MARKER, RUN_MARKER
 
-# What the service itself writes beside the data.
-_OWN = re.compile(rf"{RUN_MARKER}|{ACQ_MARKER}|{ACQ_LOG}|manifest-.*\.json|conversion-.*\.log")
+# What the service itself writes beside the data, and what would become it: where a name is taken, a number is
+# put behind its stem.
+_OWN = re.compile(
+    rf"{re.escape(RUN_MARKER)}|{re.escape(ACQ_MARKER)}|{ACQ_LOG.removesuffix('.log')}(-\d+)?\.log"
+    r"|manifest(-.*)?\.json|conversion(-.*)?\.log"
+)
+
+
+def is_own(name: str) -> bool:
+    """Whether a configuration of this name could be taken for a file of the service's own."""
+    return _OWN.fullmatch(name) is not None
 
 
 def set_config(state: State, command: commands.SetConfig) -> Decision:
     storage = the_storage(state, command.storage_id)
     if isinstance(storage, Refusal):
         return storage
-    if _OWN.fullmatch(command.name):
+    if is_own(command.name):
         message = f"name is {command.name!r}; the service itself writes a file of that name beside the data."
         return errors.invalid_name("name", "own", message)
     content, document = command.document, None

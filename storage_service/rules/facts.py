@@ -27,10 +27,12 @@ class StorageInitialized(Fact, frozen=True, tag="storage.initialized"):
 
 
 class StorageConfigured(Fact, frozen=True, tag="storage.configured"):
-    """`group` keeps the place of the base run group's id, also where the storage does without RunDB."""
+    """`group` keeps the place of the base run group's id, also where the storage does without RunDB. `entries`:
+    which entries go into its logbook, as configured then."""
 
     TYPE: ClassVar = "storage.configured"
     group: state.Group
+    entries: str = "off"
 
 
 class StorageInvalidated(Fact, frozen=True, tag="storage.invalidated"):
@@ -110,8 +112,12 @@ class RunRemoved(Fact, frozen=True, tag="run.removed"):
 
 
 class RunRestored(Fact, frozen=True, tag="run.restored"):
+    """`counter` and `number`: as of `RunCreated`, where the counter is to be found again too."""
+
     TYPE: ClassVar = "run.restored"
     run: state.Run
+    counter: str | None = None
+    number: int = 0
 
 
 class NodeAnnotated(Fact, frozen=True, tag="node.annotated"):
@@ -193,8 +199,13 @@ class AcqRemoved(Fact, frozen=True, tag="acquisition.removed"):
 
 
 class AcqRestored(Fact, frozen=True, tag="acquisition.restored"):
+    """`links`: manifests of it whose digests are searched again, oldest first. `tails`: the newest manifests of
+    storage ids whose chains are found again; they may lie beside its data from earlier segments."""
+
     TYPE: ClassVar = "acquisition.restored"
     acq: state.Acq
+    links: tuple[state.Link, ...] = ()
+    tails: tuple[state.Chain, ...] = ()
 
 
 class TrashRestored(Fact, frozen=True, tag="trash.restored"):
@@ -277,6 +288,32 @@ class MountRecovered(Fact, frozen=True, tag="mount.recovered"):
     message: str
 
 
+class LogbookFailed(Fact, frozen=True, tag="logbook.failed"):
+    """`logbook`: `server/name`."""
+
+    TYPE: ClassVar = "logbook.failed"
+    logbook: str
+    message: str
+
+
+class LogbookRecovered(Fact, frozen=True, tag="logbook.recovered"):
+    TYPE: ClassVar = "logbook.recovered"
+    logbook: str
+    message: str
+
+
+class LogbookWritten(Fact, frozen=True, tag="logbook.written"):
+    """`owed_id`, `version`: what was owed and is so no longer; `key` and `number` of the entry."""
+
+    TYPE: ClassVar = "logbook.written"
+    owed_id: str
+    kind: str
+    logbook: str
+    key: str
+    number: int
+    version: int
+
+
 AnyFact = (
     StorageInitialized
     | StorageConfigured
@@ -317,6 +354,9 @@ AnyFact = (
     | MountFull
     | MountUnreachable
     | MountRecovered
+    | LogbookFailed
+    | LogbookRecovered
+    | LogbookWritten
 )
 
 

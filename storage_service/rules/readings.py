@@ -10,6 +10,9 @@ from __future__ import annotations
 from msgspec import Struct
 from msgspec.structs import replace
 
+from storage_protocol import names
+from storage_protocol.errors import shown
+from storage_protocol.limits import Limits
 from storage_protocol.names import Value
 from storage_protocol.records import Configuration, Document, Statistic
 from storage_protocol.records import Reading as TimedReading
@@ -20,6 +23,10 @@ from .facts import Event
 from .state import Acq, State, Storage
 
 START, END = "start", "end"
+MOST_BYTES = Limits().params_bytes
+"""What the values of one reading may have together: as the parameters of an acquisition."""
+FOUND_AS = "stats."
+"""What the names begin with by which statistics are found."""
 HANDED_IN = "set_config_storage"
 """The source of a configuration that was handed in."""
 
@@ -146,10 +153,14 @@ def _digests(acq: Acq) -> set[str]:
 
 def taken(acq: Acq, result: ReadingsTaken, now: Moment) -> list[Event]:
     """The events of a reading that was taken, whatever it brought."""
-    statistics = {
-        name: _with(each, acq.reads, result.readings.get(name, Reading(missing="It was not looked at.")), now)
-        for name, each in acq.statistics.items()
-    }
+    nothing, statistics, size = Reading(missing="It was not looked at."), dict[str, Statistic](), 0
+    for name, each in acq.statistics.items():
+        reading = _sound(result.readings.get(name, nothing))
+        size += names.value_bytes(reading.value)
+        if size > MOST_BYTES:
+            size -= names.value_bytes(reading.value)
+            reading = Reading(missing=f"With it the values would have more than {MOST_BYTES} bytes together.")
+        statistics[name] = _with(each, acq.reads, reading, now)
     fact = facts.AcqMeasured(acq.node_id, acq.reads, statistics, result.configurations)
     warned = (*result.failures, *filter(None, [result.again]))
     return [_event(acq, fact), *(warning(acq, message) for message in warned)]
@@ -169,6 +180,20 @@ def _event(acq: Acq, fact: facts.AnyFact) -> Event:
     return Event(fact, acq.storage_id, acq.node_id)
 
 
+def _sound(reading: Reading) -> Reading:
+    """The reading, or why no record can hold it: sources are many, and one that is wrong must not end a commit."""
+    wrong = names.value(reading.value)
+    try:
+        for text in (reading.value, reading.unit, reading.severity, reading.missing):
+            if isinstance(text, str):
+                text.encode()
+    except UnicodeEncodeError:
+        wrong = "it must be Unicode text"
+    if wrong is None:
+        return reading
+    return Reading(missing=f"Its source gave {shown(ascii(reading.value))}; {wrong}.")
+
+
 def _with(statistic: Statistic, when: str, reading: Reading, now: Moment) -> Statistic:
     timed = TimedReading(reading.value, reading.unit, reading.severity, reading.missing or None, now.time)
     if when == START:
@@ -183,10 +208,7 @@ def _difference(start: TimedReading | None, end: TimedReading) -> int | float | 
     if not isinstance(before, int | float) or not isinstance(after, int | float):
         return None
     difference = after - before
-    # What a parameter's value can be: finite, and of 64 bits.
-    if isinstance(difference, float):
-        return difference if abs(difference) != float("inf") else None
-    return difference if -(1 << 63) <= difference < 1 << 63 else None
+    return difference if names.value(difference) is None else None
 
 
 # What the facts change, for `evolve` and for what is searched
@@ -207,9 +229,14 @@ def findable(statistics: dict[str, Statistic]) -> dict[str, Value]:
     found: dict[str, Value] = {}
     for name, each in statistics.items():
         newest = each.end if each.end is not None else each.start
-        found[f"stats.{name}"] = newest.value if newest is not None else None
-        found[f"stats.{name}.difference"] = each.difference
+        found[f"{FOUND_AS}{name}"] = newest.value if newest is not None else None
+        found[f"{FOUND_AS}{name}.difference"] = each.difference
     return found
+
+
+def is_statistic(name: str) -> bool:
+    """Whether `findable` gives such names."""
+    return name.startswith(FOUND_AS)
 
 
 def documents(state: State) -> set[str]:

@@ -17,6 +17,9 @@ from .state import Acq
 
 Row = Sequence[str]
 
+WIDEST = 64
+"""Characters of a column at most: one long text among hundreds of rows must not make them all as long."""
+
 
 def head(acq: Acq) -> str:
     """The first line of a segment's block, which no other block has."""
@@ -32,7 +35,7 @@ def block(acq: Acq) -> str:
     lines += _section("statistics", _statistics(acq.statistics))
     lines += _section("statistics that could not be read", _reasons(acq.statistics))
     lines += _section("configuration", (_configuration(each) for each in acq.configurations))
-    lines += _section("warnings", ((each.time, each.what, _flat(each.message)) for each in acq.warnings))
+    lines += _section("warnings", ((each.time, each.what, _line(each.message)) for each in acq.warnings))
     return "\n".join(lines) + "\n\n"
 
 
@@ -47,20 +50,20 @@ def _summary(acq: Acq) -> Iterable[Row]:
     if acq.verdict is not None:
         yield "verdict", acq.verdict
     if acq.reason:
-        yield "reason", _flat(acq.reason)
+        yield "reason", _line(acq.reason)
     yield "marks", f"{len(acq.marks)} of {acq.expected}"
     if missing:
         yield "missing", ", ".join(missing)
     if failed:
         yield "failed", ", ".join(each or "(without a name)" for each in failed)
     if acq.convert_script is not None:
-        yield "conversion", acq.convert_script
+        yield "conversion", _line(acq.convert_script)
     if acq.disk is not None:
         yield "disk", _disk(acq.disk)
 
 
 def _configuration(saved: Configuration) -> Row:
-    return saved.file, saved.when, saved.blake3, f"{saved.bytes} bytes", saved.source
+    return saved.file, saved.when, saved.blake3, f"{saved.bytes} bytes", _line(saved.source)
 
 
 def _disk(disk: DiskUse) -> str:
@@ -78,30 +81,37 @@ def _statistics(statistics: dict[str, Statistic]) -> Iterable[Row]:
     for name, each in statistics.items():
         units = (reading.unit for reading in (each.end, each.start) if reading is not None and reading.unit)
         difference = "" if each.difference is None else _shown(each.difference)
-        yield name, _reading(each.start), _reading(each.end), difference, next(units, "")
+        yield _line(name), _reading(each.start), _reading(each.end), difference, _line(next(units, ""))
 
 
 def _reading(reading: Reading | None) -> str:
     if reading is None or reading.missing is not None:
         return "missing"
     alarm = reading.severity not in (None, "NO_ALARM")
-    return f"{_shown(reading.value)} ({reading.severity})" if alarm else _shown(reading.value)
+    return f"{_shown(reading.value)} ({_line(reading.severity or '')})" if alarm else _shown(reading.value)
 
 
 def _reasons(statistics: dict[str, Statistic]) -> Iterable[Row]:
     for name, each in statistics.items():
         for when, reading in (("start", each.start), ("end", each.end)):
             if reading is not None and reading.missing is not None:
-                yield name, when, _flat(reading.missing)
+                yield _line(name), when, _line(reading.missing)
 
 
 def _shown(value: Value) -> str:
     """On one line, and told from a text that looks like it."""
-    return json.dumps(value, ensure_ascii=False)
+    return _escaped(json.dumps(value, ensure_ascii=False))
 
 
-def _flat(text: str) -> str:
-    return " ".join(text.split())
+def _line(text: str) -> str:
+    return _escaped(" ".join(text.split()))
+
+
+def _escaped(text: str) -> str:
+    """Control characters, and those that would end the line for whoever reads it, as JSON has them."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
 
 
 def _section(title: str, rows: Iterable[Row]) -> list[str]:
@@ -110,12 +120,13 @@ def _section(title: str, rows: Iterable[Row]) -> list[str]:
 
 
 def _table(rows: Iterable[Row], indent: int = 0) -> list[str]:
-    """Rows in columns; the last of a row may be as long as it is."""
+    """Rows in columns. The last of a row may be as long as it is, and one that is very long moves its own row
+    alone."""
     found = [list(row) for row in rows]
     widths: dict[int, int] = {}
     for row in found:
         for column, cell in enumerate(row[:-1]):
-            widths[column] = max(widths.get(column, 0), len(cell))
+            widths[column] = max(widths.get(column, 0), min(len(cell), WIDEST))
     return [
         " " * indent + "  ".join([*(cell.ljust(widths[n]) for n, cell in enumerate(row[:-1])), row[-1]]).rstrip()
         for row in found

@@ -12,6 +12,7 @@ from msgspec import Struct, field
 
 from storage_protocol.records import DiskUse
 
+from .rebuild_work import FindMarkers, Found
 from .state import Link
 from .trash_work import GiveUp, LookIntoTrash, RestoreFolder, Seen
 
@@ -87,6 +88,8 @@ class WriteMarker(Struct, frozen=True, tag="write_marker"):
 
     log   a block that the folder's log gets before, synced too; empty: none
     head  the first line of that block: where the log has it already, it stays as it is
+
+    A log that cannot be appended to makes the next one, `acquisition-2.log` and so on; see `Done`.
     """
 
     mp: str
@@ -184,7 +187,9 @@ CANCELLED = "cancelled"
 
 
 class Done(Struct, frozen=True, tag="done"):
-    """It is done, and synced."""
+    """It is done, and synced. `remark`: one sentence where it was not done just as it was asked for."""
+
+    remark: str = ""
 
 
 class Taken(Struct, frozen=True, tag="taken"):
@@ -217,5 +222,15 @@ class Ended(Struct, frozen=True, tag="ended"):
     reason: str = ""
 
 
-Order = ReachMount | MakeFolder | SyncData | WriteMarker | KeepFile | LookIntoTrash | RestoreFolder | GiveUp
-Result = Done | Taken | Synced | Kept | Failed | Seen
+Order = (
+    ReachMount
+    | MakeFolder
+    | SyncData
+    | WriteMarker
+    | KeepFile
+    | LookIntoTrash
+    | RestoreFolder
+    | GiveUp
+    | FindMarkers
+)
+Result = Done | Taken | Synced | Kept | Failed | Seen | Found

@@ -25,6 +25,7 @@ PLANTS = {
     "apsw": ("storage_service/desk/batch.py", "import apsw"),
     "aioca": ("storage_service/doors/markers.py", "import aioca"),
     "elsewhere": ("storage_service/doors/markers.py", "import s3fs"),
+    "http": ("storage_service/doors/logbook.py", "import httpx2"),
     "store": ("storage_service/mounts.py", "from storage_service.store import sqlite"),
 }
 

@@ -10,8 +10,10 @@ import pytest
 
 from tests.support.kinds import KINDS, FolderSite, S3Site, SftpSite, Site
 from tests.support.memory_store import MemoryStore
+from tests.support.pyrame import PyrameModule
 from tests.support.s3_server import S3Server
 from tests.support.sftp_server import SftpServer
+from tests.support.soft_ioc import SoftIoc, environment, why_not
 from tests.support.sqlite_store import SqliteStore
 from tests.support.step_shell import PLACES
 
@@ -56,3 +58,29 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
         found = SftpSite(request.getfixturevalue("sftp"))
     yield found
     found.door.close()
+
+
+@pytest.fixture(scope="session")
+def epics_environment() -> Iterator[None]:
+    """The same for all tests: this process reads it once."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment().items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture(scope="module")
+def soft_ioc(tmp_path_factory: pytest.TempPathFactory, epics_environment: None) -> Iterator[SoftIoc]:
+    """Of a module, and not of all: other tests make sure that this process has no child."""
+    if reason := why_not():
+        pytest.skip(reason)
+    ioc = SoftIoc(tmp_path_factory.mktemp("ioc"))
+    yield ioc
+    ioc.close()
+
+
+@pytest.fixture
+def module() -> Iterator[PyrameModule]:
+    module = PyrameModule()
+    yield module
+    module.close()

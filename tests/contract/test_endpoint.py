@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import zmq
 
-from storage_service.bus.endpoint import Endpoint
+from storage_service.bus.endpoint import HELD_A_TURN, Endpoint
 
 MIB = 1 << 20
 PATIENCE_S = 20.0
@@ -125,3 +125,91 @@ def test_when_all_room_is_spent_a_peer_that_reads_is_still_answered(
 def test_what_goes_to_a_peer_that_is_gone_is_counted_and_kept_by_nobody(desk: Desk) -> None:
     desk.endpoint.send([b"\x00\x01\x02\x03\x04", b"late"])
     desk.until(lambda: desk.endpoint.counts() == {"reply_bytes_waiting": 0, "replies_dropped": 1})
+
+
+# Peers that are held back
+
+
+class Socket:
+    """An endpoint in the same process, where what was sent is there at once. What came, turn by turn."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.turns: list[list[list[bytes]]] = []
+        self.endpoint = Endpoint(self.loop, self.context, "inproc://endpoint", MIB, self.turns.append)
+        self.endpoint.start_reading()
+        self.flood, self.polite = self.peer(b"flood"), self.peer(b"polite")
+
+    def peer(self, name: bytes) -> zmq.Socket[bytes]:
+        peer = self.context.socket(zmq.DEALER)
+        peer.linger, peer.sndhwm, peer.routing_id = 0, 0, name
+        peer.connect("inproc://endpoint")
+        return peer
+
+    def turn(self, *held: bytes) -> list[tuple[bytes, int]]:
+        """Who sent what comes in the next turn, each with its number of frames."""
+        seen = len(self.turns)
+        self.endpoint.go_on(set(held))
+        deadline = self.loop.time() + PATIENCE_S
+        while len(self.turns) == seen:
+            assert self.loop.time() < deadline
+            self.loop.run_until_complete(asyncio.sleep(0))
+        return [(peer, len(frames)) for peer, *frames in self.turns[-1]]
+
+    def close(self) -> None:
+        for peer in (self.flood, self.polite):
+            peer.close(0)
+        self.endpoint.close(0)
+        self.loop.close()
+        self.context.term()
+
+
+@pytest.fixture
+def socket() -> Iterator[Socket]:
+    socket = Socket()
+    yield socket
+    socket.close()
+
+
+def test_of_a_peer_that_is_held_back_little_comes_in_a_turn(socket: Socket) -> None:
+    for _ in range(600):
+        socket.flood.send(b"x")
+    assert len(socket.turn()) > 100
+    assert socket.turn(b"flood") == [(b"flood", 1)] * HELD_A_TURN
+    assert socket.turn(b"flood") == [(b"flood", 1)] * HELD_A_TURN
+    assert len(socket.turn()) > 100
+
+
+def test_all_of_the_others_comes_beside_it(socket: Socket) -> None:
+    for _ in range(100):
+        socket.flood.send(b"x")
+    for _ in range(HELD_A_TURN - 1):
+        socket.polite.send(b"x")
+    socket.turn()
+    for _ in range(100):
+        socket.flood.send(b"x")
+    for _ in range(HELD_A_TURN - 1):
+        socket.polite.send(b"x")
+    assert sorted(socket.turn(b"flood")).count((b"polite", 1)) == HELD_A_TURN - 1
+
+
+def test_what_another_sends_comes_in_the_next_turn_however_much_is_there_before_it(socket: Socket) -> None:
+    for _ in range(1_000):
+        socket.flood.send(b"x")
+    for _ in range(20):
+        assert set(socket.turn(b"flood")) == {(b"flood", 1)}
+        socket.polite.send(b"x")
+        assert (b"polite", 1) in socket.turn(b"flood")
+
+
+def test_behind_a_long_message_of_a_peer_that_is_held_back_another_peer_s_comes_in_the_same_turn(
+    socket: Socket,
+) -> None:
+    for _ in range(20):
+        socket.flood.send_multipart([b"x"] * 100)
+    socket.turn()
+    for _ in range(5):
+        socket.polite.send(b"x")
+        assert (b"polite", 1) in socket.turn(b"flood")
+    assert socket.turn(b"flood") == [(b"flood", 100)] * 2

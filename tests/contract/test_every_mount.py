@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from storage_protocol.records import DiskUse
+from storage_service.rules.rebuild_work import FindMarkers, Found
 from storage_service.rules.trash_work import GiveUp, LookIntoTrash, RestoreFolder, Seen
 from storage_service.rules.work import (
     ACQ_LOG,
@@ -23,6 +25,7 @@ from storage_service.rules.work import (
     Taken,
 )
 from tests.support.kinds import Site
+from tests.support.marked import lay_many
 from tests.support.place import ACQ, RUN, keep, make_acq, make_run, marker_of, sync_acq, write_acq
 
 
@@ -237,6 +240,27 @@ def test_what_is_older_than_it_is_kept_is_told_by_the_sweep(site: Site) -> None:
     site.put(f"{TRASH}/.sweep.json", b'{"wall": %d, "held_until": 0}' % time.time())
     site.door.sweep(0.000001, lambda entries: told.extend(each.uid for each in entries)).sweep(expire=True)
     assert told == ["u0"]
+
+
+# A rebuild ------------------------------------------------------------------------------------------------------
+
+
+def test_all_markers_are_found_page_by_page(site: Site, tmp_path: Path) -> None:
+    made = lay_many(tmp_path / "laid", 2, 3)
+    for file in (tmp_path / "laid").rglob("*.json"):
+        site.put(str(file.relative_to(tmp_path / "laid")), file.read_bytes())
+    site.put("other/file.raw", b"x")
+    site.put(f"{TRASH}/u0/run.json", marker_of(RUN_MARKER, RUN, "u0"))
+    found, after, pages = list[str](), None, 0
+    while pages == 0 or after is not None:
+        page = site.door.carry_out(FindMarkers(site.mp, after=after, most=2))
+        assert isinstance(page, Found)
+        assert page.skipped == ()
+        found += sorted(each.path for each in (*page.runs, *page.acqs))
+        pages, after = pages + 1, page.after
+    assert sorted(found) == sorted(node.path for node in made)
+    assert pages >= 4
+    refused(site.door.carry_out(FindMarkers(site.mp, ("none",))), "not_found", what="folder", id="none")
 
 
 # What goes wrong ------------------------------------------------------------------------------------------------

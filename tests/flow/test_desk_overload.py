@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from storage_protocol import codec
 from storage_protocol import commands as c
+from storage_protocol.limits import Limits
+from storage_service.desk.messages import Opened
 from storage_service.rules.work import Done, Failed
 from tests.support.step_shell import ACQ, StepShell, config, init, new_acq, with_run
 
@@ -213,3 +216,28 @@ def test_who_waits_for_a_greedy_peer_comes_before_what_that_peer_has_next() -> N
     shell.run()
     assert shell.told(greedy, b"greedy") == ["ok"] * 5
     shell.sound()
+
+
+def test_a_message_that_is_too_much_is_refused_whole_with_a_reply_for_each_command() -> None:
+    shell = StepShell().must(init())
+    known = shell.record(("storage", "s"))
+    frames = [codec.encode_command(7, REGISTER), b"garbage", codec.encode_command("x", c.Ping())]
+    shell.desk.refuse(Opened([b"p", b"", *frames], Limits()), shell.now)
+    shell.run()
+    *head, first, second, third = shell.messages[-1]
+    assert head == [b"p", b""]
+    replies = [codec.decode_reply(each) for each in (first, second, third)]
+    assert [reply.id for reply in replies] == [7, None, "x"]
+    assert {reply.error.code for reply in replies if reply.error} == {"overloaded"}
+    assert all(reply.error and reply.error.details["retry_after_s"] > 0 for reply in replies)
+    assert shell.record(("storage", "s")) == known
+    assert shell.desk.counts()["refused_overloaded"] == 3
+    shell.sound()
+
+
+def test_a_message_over_the_limits_that_is_too_much_is_answered_by_one_frame() -> None:
+    shell = StepShell()
+    shell.desk.refuse(Opened([b"p", *[b"x"] * 1025], Limits()), shell.now)
+    shell.run()
+    _, *replies = shell.messages[-1]
+    assert [codec.decode_reply(each).error.code for each in replies] == ["too_large"]  # type: ignore[union-attr]

@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
+from storage_protocol import codec
 from storage_protocol import commands as c
+from storage_protocol.limits import Limits
+from storage_service.desk.messages import Opened
 from tests.support.step_shell import ACQ, StepShell, close, config, init, new_acq, new_run
 
 LOST, BACK = "storage.producer_lost", "storage.producer_back"
@@ -283,3 +286,15 @@ def test_a_heartbeat_is_answered_when_its_storage_is_durable() -> None:
     assert (shell.told(first), shell.told(second, b"q")) == ([""], [""])
     shell.commit().run()
     assert (shell.told(first), shell.told(second, b"q")) == (["ok"], ["ok"])
+
+
+def test_a_message_that_is_too_much_is_a_sign_of_its_producer_all_the_same() -> None:
+    shell = opened("a", producer_timeout_s=10)
+    for number in range(3):
+        shell.wait(8)
+        too_much = Opened([b"register a", codec.encode_command(1000 + number, PING)], Limits())
+        shell.desk.refuse(too_much, shell.now)
+        shell.run()
+    assert lost(shell) == []
+    shell.wait(20).run()
+    assert lost(shell) == ["a"]

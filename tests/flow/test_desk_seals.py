@@ -134,6 +134,19 @@ def test_a_seal_that_fails_is_tried_again_with_one_warning() -> None:
     shell.sound()
 
 
+def test_a_log_that_went_elsewhere_is_a_warning_and_the_seal_is_done() -> None:
+    shell = with_acq()
+    shell.door = lambda order: (
+        Done("It is in acquisition-2.log.") if isinstance(order, WriteMarker) else done(order)
+    )
+    shell.must(close())
+    assert shell.types()[-3:] == ["acquisition.finished", "acquisition.warning", "acquisition.sealed"]
+    (warned,) = shell.store.record(("node", ACQ)).warnings
+    assert (warned.what, warned.message) == ("log", "It is in acquisition-2.log.")
+    assert shell.orders == []
+    shell.sound()
+
+
 def test_a_seal_of_what_is_open_changes_nothing() -> None:
     shell = with_acq()
     seqs = shell.seqs()

@@ -37,7 +37,6 @@ class Acquisitions(Records):
         fresh = {
             "state": "open", "sealed": False, "verdict": None, "finished": 0, "producers": [], "failed": [],
             "finished_at": None, "reason": "", "storage_id": storage["storage_id"],
-            "configurations": [], "disk": None,
         }  # fmt: skip
         must(data == {**data, **fresh, **kept}, "wrong", "a segment begins with", {**fresh, **kept}, data)
         self.opened_at[data["uid"], data["segment"]] = from_wire(event["time"])
@@ -141,8 +140,7 @@ class Acquisitions(Records):
         acq = self._acq(event, "")
         must(acq["state"] != "open" and not acq["sealed"], "doubled", "sealed twice, or while open", event, acq)
         must((acq["uid"], acq["segment"]) == (data["uid"], data["segment"]), "wrong", "another one's seal", event)
-        must(acq["disk"] in (None, data["disk"]), "wrong", "the second seal counts anew", event, acq)
-        self._put("acq", subject, {**acq, "sealed": True, "disk": data["disk"]})
+        self._put("acq", subject, {**acq, "sealed": True})
         self._arrow("acquisition", acq["state"], "SEALED")
 
     def _acquisition_removed(self, event: Map, subject: str, data: Map) -> None:

@@ -7,6 +7,7 @@ carried out twice has the same result, what is late is told as `unavailable` and
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from typing import Any
 
 from storage_protocol.records import DiskUse
@@ -49,6 +50,8 @@ class Mount:
     half      whether an order that sets something aside fails after that
     spoilt    folders that were made, and told as failed: nobody knows what their markers say
     blind     whether an order that was carried out is told as failed: the sync behind it failed
+    saved     of each uid the documents beside its data: name to BLAKE3
+    logs      of each uid the first lines of its log's blocks
     """
 
     def __init__(self, scripts: Scripts) -> None:
@@ -56,6 +59,8 @@ class Mount:
         self.folders: dict[Path, Mark] = {}
         self.spoilt: set[Path] = set()
         self.trash: list[tuple[str, Path, str]] = []
+        self.saved: dict[str, dict[str, str]] = defaultdict(dict)
+        self.logs: dict[str, list[str]] = defaultdict(list)
         self.away = self.half = self.blind = False
 
     def carry_out(self, order: Order) -> Result:
@@ -122,8 +127,22 @@ class Mount:
             return self._anothers(there)
         if isinstance(order, SyncData):
             return Synced(DiskUse(1, len(there.content), 4096))
+        if order.log and order.head not in self.logs[order.uid]:
+            self.logs[order.uid].append(order.head)
         there.content = order.marker
         return Done()
+
+    def keep(self, path: Path, uid: str, name: str, digest: str) -> str | None:
+        """Save a document, and give the name that it got; None: it is told as failed."""
+        there = self.folders.get(path)
+        if self.away or there is None or there.uid != uid:
+            return None
+        saved, again = self.saved[uid], 1
+        stem, _, end = name.rpartition(".")
+        while saved.setdefault(name, digest) != digest:
+            again += 1
+            name = f"{stem}-{again}.{end}"
+        return None if self.blind else name
 
     @staticmethod
     def _anothers(mark: Mark) -> Failed:

@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 
-from storage_protocol.records import DiskUse
 from storage_service.desk.batch import JournalRow
 from storage_service.rules import facts
 from storage_service.rules.evolve import evolve
@@ -68,7 +67,7 @@ def _rebuilt(body: dict[str, Any]) -> facts.AnyFact:
             return facts.NodeAnnotated(subject, data["name"], data["value"], data["author"])
         case "acquisition.producer_finished":
             return facts.ProducerFinished(subject, data["producer"], data["ok"], data["summary"])
-        case "acquisition.sealed":
-            return facts.AcqSealed(subject, disk=msgspec.convert(data["disk"], DiskUse | None))
+        case "acquisition.sealed":  # as it was stored before its folder was counted
+            return facts.AcqSealed(subject)
         case other:
             raise AssertionError(f"the journal has {other} without its fact")

@@ -8,7 +8,8 @@ import msgpack
 import pytest
 
 from storage_protocol import commands as c
-from storage_protocol.codec import Rejected, decode_command
+from storage_protocol import errors
+from storage_protocol.codec import Rejected, decode_command, encode_refusal, encode_refusals
 from storage_protocol.limits import Limits
 from tests.support.frames import LIMITS, accepted, frame, init, new_acq, refused, set_param
 
@@ -51,6 +52,18 @@ def test_what_is_malformed_is_a_bad_request(raw: bytes) -> None:
     refusal = refused(raw)
     assert (refusal.code, refusal.details) == ("bad_request", {})
     assert refusal.message.endswith(".")
+
+
+@pytest.mark.parametrize(
+    "raw", [*MALFORMED.values(), frame(cmd="ping"), frame(cmd="no", id="x", args=1), b"x" * 9]
+)
+def test_what_is_refused_unread_is_answered_with_the_id_that_reading_finds(raw: bytes) -> None:
+    named = raw.replace(b"\xa3cmd\xa4ping", b"\xa2id\x07\xa3cmd\xa4ping")
+    if named != raw:
+        named = bytes([named[0] + 1]) + named[1:]
+    refusal = errors.overloaded(1.0, "Try again.")
+    for each in (raw, named):
+        assert encode_refusals([each], refusal) == [encode_refusal(decode_command(each, LIMITS).id, refusal)]
 
 
 # fmt: off
@@ -111,8 +124,12 @@ ARGUMENTS = [
     (init(producers_count=True), "producers_count"),
     (init(stats_names=7), "stats_names"),
     (init(stats_names=[7]), "stats_names"),
-    (init(elog_server="elog"), "elog_server"),
-    (init(elog_name="elog"), "elog_name"),
+    (init(elog_server=""), "elog_server"),
+    (init(elog_server="main\n"), "elog_server"),
+    (init(elog_server=7), "elog_server"),
+    (init(elog_name=""), "elog_name"),
+    (init(elog_name="a/b"), "elog_name"),
+    (init(elog_name=".."), "elog_name"),
     (init(finish_timeout_s="5"), "finish_timeout_s"),
     (init(producer_timeout_s=-0.5), "producer_timeout_s"),
     (init(producer_timeout_s=1e9), "producer_timeout_s"),

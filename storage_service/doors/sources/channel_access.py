@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
+import select
+import threading
+from contextlib import suppress
 from typing import Any
 
 from storage_protocol.errors import UNAVAILABLE, shown
@@ -21,6 +25,8 @@ from .errand import Errands, StillHanging
 NAME_BYTES = 512  # a search is one datagram, with room for the rest
 VALUE_BYTES = Limits().value_bytes
 MOST_CHANNELS = 4096  # kept connected between two reads
+FIRST = "storage-service:starts"  # a channel to start the library with; it is gone before it is searched for
+PATIENCE_S = 1.0  # for a program that is found not to be there
 SEVERITIES = ("NO_ALARM", "MINOR", "MAJOR", "INVALID")
 
 _STRING, _ENUM, _CHAR = 0, 3, 4  # DBF types, as Channel Access numbers them
@@ -37,6 +43,7 @@ class ChannelAccess:
     def __init__(self) -> None:
         self._aioca: Any = None
         self._errands = Errands("channel access")
+        self._loading = asyncio.Lock()
         self._reading = 0
 
     async def read(self, name: str) -> Reading:
@@ -47,6 +54,10 @@ class ChannelAccess:
         self._reading += 1
         try:
             return await _read(aioca, name)
+        except Fault:
+            raise
+        except Exception as error:  # what its callbacks meet it hands over as it is
+            raise _fault(name, repr(error)) from error
         finally:
             self._reading -= 1
             self._tidy(aioca)
@@ -57,22 +68,26 @@ class ChannelAccess:
             self._aioca.purge_channel_caches()
 
     async def _library(self) -> Any:
-        if self._aioca is None:
-            try:
-                self._aioca = await self._errands.run(_load)
-            except ImportError as error:
-                message = (
-                    "PVs cannot be read by Channel Access, since aioca is not there; "
-                    f"install storage-service[epics]: {error}."
-                )
-                raise Fault(UNAVAILABLE, message, reason=str(error)) from error
-            except StillHanging as error:
-                message = "PVs cannot be read by Channel Access: to look up its hosts still takes its time."
-                raise Fault(UNAVAILABLE, message) from error
-            except Exception as error:  # of a library that does not fit: there is no list of what it raises
-                message = f"PVs cannot be read by Channel Access, since aioca cannot be used: {error}."
-                raise Fault(UNAVAILABLE, message, reason=repr(error)) from error
+        async with self._loading:
+            if self._aioca is None:
+                self._aioca = await self._load()
         return self._aioca
+
+    async def _load(self) -> Any:
+        try:
+            return await self._errands.run(_load)
+        except ImportError as error:
+            message = (
+                "PVs cannot be read by Channel Access, since aioca is not there; "
+                f"install storage-service[epics]: {error}."
+            )
+            raise Fault(UNAVAILABLE, message, reason=str(error)) from error
+        except StillHanging as error:
+            message = "PVs cannot be read by Channel Access: to look up its hosts still takes its time."
+            raise Fault(UNAVAILABLE, message, reason="an earlier start hangs") from error
+        except Exception as error:  # of a library that does not fit: there is no list of what it raises
+            message = f"PVs cannot be read by Channel Access, since aioca cannot be used: {error}."
+            raise Fault(UNAVAILABLE, message, reason=repr(error)) from error
 
     def _tidy(self, aioca: Any) -> None:
         if not self._reading:
@@ -92,17 +107,35 @@ def _wrong_name(name: str) -> str | None:
 
 
 def _load() -> Any:
-    """Import aioca and have it make the context of the process. For a thread: it takes long, and asks for hosts.
+    """Import aioca, and have its library start. For a thread: it takes long, and looks up the hosts to search at.
 
-    A context belongs to the process, though one thread makes it; the loop's joins it at its first read.
+    What it has started belongs to the process, though one thread did it; the loop's joins it at its first read.
     """
     import aioca
 
-    async def make_context() -> None:
-        aioca.get_channel_infos()
+    async def start() -> None:
+        await aioca.connect(FIRST, wait=False)  # all is started with the first channel, not before
+        aioca.purge_channel_caches()
 
-    asyncio.run(make_context())
+    before = _children()
+    asyncio.run(start())
+    # It tries to start a program `caRepeater`, does without where there is none, and forgets that it has forked.
+    for pid in _children() - before:
+        with suppress(OSError):
+            pidfd = os.pidfd_open(pid)
+            try:
+                if select.select([pidfd], [], [], PATIENCE_S)[0]:
+                    os.waitpid(pid, os.WNOHANG)
+            finally:
+                os.close(pidfd)
     return aioca
+
+
+def _children() -> set[int]:
+    """What this thread has forked; of a kernel that does not tell, nothing."""
+    with suppress(OSError), open(f"/proc/self/task/{threading.get_native_id()}/children") as file:
+        return set(map(int, file.read().split()))
+    return set()
 
 
 async def _read(aioca: Any, name: str) -> Reading:

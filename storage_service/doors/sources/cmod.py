@@ -26,7 +26,8 @@ class Cmod:
     async def fetch(self, about: Mapping[str, str]) -> bytes:
         answer = await self._module.ask(request("gener_config_cmod"))
         if not answer.done:
-            raise Fault(UNAVAILABLE, f"{self._module.what} has no configuration: {shown(answer.text, 200)}.")
+            why = shown(answer.text, 200)
+            raise Fault(UNAVAILABLE, f"{self._module.what} has no configuration: {why}.", reason=why)
         return answer.text
 
     async def close(self) -> None:

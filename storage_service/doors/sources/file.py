@@ -36,10 +36,11 @@ class ConfigFile:
             return await self._errands.run(lambda: _read(self._path))
         except StillHanging as error:
             message = f"The configuration file {self._path} cannot be read: an earlier read of it still hangs."
-            raise Fault(UNAVAILABLE, message) from error
+            raise Fault(UNAVAILABLE, message, reason="an earlier read hangs") from error
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path
             why = (isinstance(error, OSError) and error.strerror) or str(error)
-            raise Fault(UNAVAILABLE, f"The configuration file {self._path} cannot be read: {why}.") from error
+            message = f"The configuration file {self._path} cannot be read: {why}."
+            raise Fault(UNAVAILABLE, message, reason=why) from error
 
     async def close(self) -> None:
         """Nothing is held; a read that hangs ends with the process."""

@@ -1,9 +1,8 @@
 """A client of Pyrame's modules: one request and one answer at a time on a TCP connection.
 
 What is asked is kept to what real modules were seen to bear (version 2.1.3): XML without white space between the
-tags, CDATA and no entities, since they lose the text before one, at most REQUEST_BYTES, and nothing that they
-would run as code. What they answer is not trusted. An answer looks so, and ends with the first `]]></res>` and
-newline:
+tags, CDATA and no entities, since they lose the text before one, at most REQUEST_BYTES, and nothing that is run as
+code there. What they answer is not trusted. An answer is this, and ends with the first `]]></res>` and a newline:
 
     <res retcode="1"><![CDATA[42]]></res>\\n
 
@@ -13,6 +12,7 @@ Text that was put into CDATA properly cannot hold that end: each `]]>` in it is 
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import socket
 from collections.abc import Callable
@@ -51,11 +51,9 @@ class Answer(Struct, frozen=True):
 
 def request(command: str, *params: str) -> bytes:
     """The line that asks for a command. Raises Unsayable."""
-    line = "".join(
-        ("<cmd name=", f'"{command}">', *(f"<param>{_said(each)}</param>" for each in params), "</cmd>\n")
-    )
+    said = "".join(f"<param>{_said(each)}</param>" for each in params)
     try:
-        data = line.encode()
+        data = f'<cmd name="{command}">{said}</cmd>\n'.encode()
     except UnicodeEncodeError as error:
         raise Unsayable("is not Unicode text") from error
     if len(data) > REQUEST_BYTES:
@@ -161,18 +159,22 @@ class Module:
         return answer
 
     async def _connect(self) -> _Line:
-        loop = asyncio.get_running_loop()
         failed = OSError("it has no address")
         for host in await self._look_up():
-            line = _Line(self._most_bytes, self._lines.discard)
             try:
-                await loop.create_connection(lambda line=line: line, host, self._port)  # type: ignore[misc]
+                return await self._connect_to(host)
             except OSError as error:
                 failed = error
-            else:
-                self._lines.add(line)
-                return line
-        raise self._fault(f"cannot be reached: {failed.strerror or failed}") from failed
+        # The loop puts an address where the reason should stand.
+        why = os.strerror(failed.errno) if failed.errno else str(failed)
+        raise self._fault(f"cannot be reached: {why}") from failed
+
+    async def _connect_to(self, host: str) -> _Line:
+        line = _Line(self._most_bytes, self._lines.discard)
+        await asyncio.get_running_loop().create_connection(lambda: line, host, self._port)
+        if not line.gone.is_set():
+            self._lines.add(line)
+        return line
 
     async def _look_up(self) -> list[str]:
         """The host's numbers: to look for them may hang, and the loop's own way holds up the process's end."""

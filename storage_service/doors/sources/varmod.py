@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 
-from storage_protocol.errors import TOO_LARGE, shown
+from storage_protocol.errors import TOO_LARGE, UNAVAILABLE, shown
 from storage_protocol.limits import Limits
 from storage_protocol.names import INT64_MAX, INT64_MIN, Value
 
@@ -57,7 +57,7 @@ class Varmod:
             text = answer.text.decode()
         except UnicodeDecodeError as error:
             message = f"{self._module.what} answers what is not UTF-8: {shown(answer.text, 60)}."
-            raise Fault("unavailable", message) from error
+            raise Fault(UNAVAILABLE, message, reason="not UTF-8") from error
         except Fault as fault:
             if fault.code != TOO_LARGE:
                 raise
