@@ -13,6 +13,7 @@ from storage_service.doors.mount_kinds import door_of, remote_files
 from storage_service.doors.remote_files import NotThere, RemoteFiles
 from storage_service.doors.remote_mount import RemoteMount
 from storage_service.doors.remote_trash import RemoteTrash
+from storage_service.doors.s3_files import S3Files
 from storage_service.mount_tables import Mount
 from storage_service.rules.trash_work import LookIntoTrash, RestoreFolder, Seen
 from storage_service.rules.work import ACQ_MARKER, RUN_MARKER, TRASH, Done, Failed, Fault, ReachMount, Taken
@@ -195,8 +196,6 @@ def test_a_copy_that_was_interrupted_in_the_middle_is_gone_on_with_and_seen_by_n
 ) -> None:
     site = S3Site(s3, tmp_path)
     old_run(site)
-    from storage_service.doors.s3_files import S3Files
-
     real_copy, real_delete = S3Files._copy, S3Files._delete
     copied: list[str] = []
 
@@ -222,6 +221,26 @@ def test_a_copy_that_was_interrupted_in_the_middle_is_gone_on_with_and_seen_by_n
     monkeypatch.undo()
     assert site.door.carry_out(make_run(set_aside="u0")) == Done()
     assert set(site.files()) == {*ENDED, f"{TRASH}/u0/acq_1/late.raw"}
+    site.door.close()
+
+
+def test_what_is_written_anew_while_it_is_moved_is_moved_as_it_is_then(
+    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = S3Site(s3, tmp_path)
+    old_run(site)
+    real, newer = S3Files._copy, list[str]()
+
+    def copy(self: S3Files, key: str, to: str) -> None:
+        real(self, key, to)
+        if key.endswith("data_0.raw") and not newer:
+            newer.append(key)
+            site.put("beam/run_1/acq_1/data_0.raw", b"newer")
+
+    monkeypatch.setattr(S3Files, "_copy", copy)
+    assert site.door.carry_out(make_run(set_aside="u0")) == Done()
+    assert set(site.files()) == ENDED
+    assert site.files()[f"{TRASH}/u0/acq_1/data_0.raw"] == b"newer"
     site.door.close()
 
 
