@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from storage_client import MountError, Mounts
+from storage_protocol.records import Location
 from storage_service.doors.mount_kinds import door_of, remote_files
 from storage_service.doors.remote_files import NotThere, RemoteFiles
 from storage_service.doors.remote_mount import RemoteMount
@@ -103,6 +107,25 @@ def test_a_wrong_host_key_login_key_or_folder_is_told(sftp: SftpServer, tmp_path
     assert door_of(site.mp, keys, tmp_path).carry_out(ReachMount(site.mp)) == Done()
     assert "cannot be used: No such file" in told(site.mp, replace(keys, client_keys=(tmp_path / "none",)))
     assert told(f"{site.mp}/none", site.table) == f"the folder /{site.root.name}/none does not exist on 127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("mp", "library", "extra"), [("s3://data", "s3fs", "s3"), ("sftp://h/x", "asyncssh", "sftp")]
+)
+def test_an_extra_that_is_not_installed_is_told(
+    mp: str, library: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    assert told(mp, Mount()) == f"it takes the extra {extra}, as in pip install 'storage-service[{extra}]'"
+    monkeypatch.setitem(sys.modules, "sshfs", None)
+    with pytest.raises(MountError, match=f"takes the extra {extra}"):
+        Mounts({mp: {"known_hosts": "/x"} if extra == "sftp" else {}}).resolve(Location(mp, "a"))
+
+
+def test_nothing_of_it_is_loaded_before_it_is_used() -> None:
+    words = "import sys, storage_service.shell, storage_client; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, timeout=60, check=True)
+    assert not {"fsspec", "s3fs", "sshfs", "asyncssh", "aiohttp", "botocore"} & set(done.stdout.split())
 
 
 def test_a_connection_that_was_cut_is_made_anew(sftp: SftpServer) -> None:
