@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from storage_client import MountError, Mounts
 from storage_protocol.records import Location
+from storage_service.doors import s3_files
 from storage_service.doors.mount_kinds import door_of, remote_files
 from storage_service.doors.remote_files import NotThere, RemoteFiles
 from storage_service.doors.remote_mount import RemoteMount
@@ -244,6 +245,27 @@ def test_a_copy_that_was_interrupted_in_the_middle_is_gone_on_with_and_seen_by_n
     monkeypatch.undo()
     assert site.door.carry_out(make_run(set_aside="u0")) == Done()
     assert set(site.files()) == {*ENDED, f"{TRASH}/u0/acq_1/late.raw"}
+    site.door.close()
+
+
+def test_a_large_folder_is_moved_in_several_tries_between_which_others_have_their_turn(
+    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = S3Site(s3, tmp_path)
+    old_run(site)
+    names = {f"acq_1/more_{number:02}.raw" for number in range(30)}
+    for name in names:
+        site.put(f"beam/run_1/{name}", name.encode())
+    monkeypatch.setattr(s3_files, "MOVE_S", 0.0)
+    tries = 0
+    while isinstance(failed := site.door.carry_out(make_run(set_aside="u0")), Failed):
+        tries += 1
+        assert "are still to be moved, which is gone on with" in failed.message
+        assert {f"beam/run_1/{name}" for name in names} < set(site.files())
+        assert site.door.carry_out(make_run(f"beam/other_{tries}", f"root/other_{tries}", "u9")) == Done()
+    assert tries >= 3
+    assert {f"{TRASH}/u0/{name}" for name in names} < set(site.files())
+    assert not [path for path in site.files() if path.startswith("beam/run_1/acq_1")]
     site.door.close()
 
 
