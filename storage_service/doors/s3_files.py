@@ -356,7 +356,7 @@ def _found(path: str, each: dict[str, Any]) -> Found:
 
 
 def _is_copy(source: tuple[Any, ...], target: tuple[Any, ...] | None) -> bool:
-    """Whether an earlier try has copied this, and nobody has written it since. The ETag of a copy may be another one
+    """Whether an earlier try has copied this, and nobody has written it since. The ETag of a copy may be another
     (encrypted, or copied in parts); a copy that is younger than the last writing is one of that writing."""
     if target is None or source[1] != target[1]:
         return False
