@@ -46,6 +46,7 @@ def sealed(wire: Wire, acq: dict[str, Any]) -> dict[str, Any]:
     jsonschema.validate(marker, SCHEMA)
     assert marker.pop("format") == "storage-service/acquisition/1"
     marker.pop("created_at", None)  # clients are told of it as that of the node
+    assert marker.pop("disk")["files"] > 0  # for who has only the folder
     assert {**marker, "warnings": found["warnings"]} == found
     return found
 
