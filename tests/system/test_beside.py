@@ -140,7 +140,7 @@ def test_a_kill_at_any_moment_leaves_one_block_a_segment_and_one_file_a_document
     with service.connect() as wire:
         acq = eventually(lambda: wire.call("get_acq", acq_id="root/gs/run/acq"))
         if point.startswith("beside.k"):
-            eventually(lambda: wire.call("get_acq", acq_id=acq["acq_id"])["configurations"])
+            eventually(lambda: wire.call("get_acq", acq_id=acq["acq_id"]).get("configurations"))
             wire.call("close_acq_storage", storage_id="s", acq_id=acq["acq_id"])
         found = sealed(wire, acq)
         assert len(blocks(acq)) == 1
@@ -197,7 +197,7 @@ def test_sources_that_fail_are_warnings_and_delay_no_other_storage(own_service: 
             else:
                 assert len(warnings) == 2, (name, found["warnings"])
                 assert all(said in message for message in warnings), (name, warnings)
-                assert found["configurations"] == []
+                assert "configurations" not in found
             assert len(blocks(acqs[name])) == 1
 
 
