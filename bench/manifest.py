@@ -24,6 +24,7 @@ from bench.plan import Plan
 from bench.process import CHECKOUT, end_with_parent
 from bench.table import Figure, Outcome, Target, table
 from storage_service.doors.manifest_worker import Asked, Told
+from storage_service.mount_tables import Mount
 from storage_service.rules.work import ManifestDone, WriteManifest
 
 FILES = 64
@@ -70,7 +71,7 @@ def manifest_s(root: Path, worker: subprocess.Popen[bytes], files: int) -> float
     """The seconds from the order to the manifest in place. Raises LoadError when there is none."""
     order = WriteManifest("s", "root/g/r/a", "u", 1, "file:///", ("a",), "manifest-1.json", "blake3", "Z")
     start = time.perf_counter()
-    worker.stdin.write(msgspec.json.encode(Asked(str(root), order)) + b"\n")  # type: ignore[union-attr]
+    worker.stdin.write(msgspec.json.encode(Asked(Mount(root), order), enc_hook=str) + b"\n")  # type: ignore[union-attr]
     worker.stdin.flush()  # type: ignore[union-attr]
     for line in worker.stdout:  # type: ignore[union-attr]
         result = msgspec.json.decode(line, type=Told).result

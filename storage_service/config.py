@@ -25,6 +25,7 @@ from storage_service.config_rules import ENTRY_EXAMPLES, ENTRY_RULES, RULES, is_
 from storage_service.config_tables import Config as Config
 from storage_service.config_tables import ConfigSource as ConfigSource
 from storage_service.config_words import nearest, quoted, words
+from storage_service.mount_tables import placed
 
 FILE = "storage.toml"
 """Looked for in the working directory when no file is named."""
@@ -160,7 +161,7 @@ def _entries(key: str, given: _Given, base: Path) -> dict[str, Any]:
             name: value | {path: str(base / value[path]) for path in PATHS if path in value}
             for name, value in table.items()
         }
-    return {name: str(base / value) for name, value in table.items()} if key == "mounts" else table
+    return {name: placed(name, value, base) for name, value in table.items()} if key == "mounts" else table
 
 
 def _agreeing(config: Config, given: dict[str, _Given]) -> Config:
@@ -230,4 +231,5 @@ def _wrong(key: str, given: _Given, right: str) -> ConfigError:
         shown = re.sub(r"(?<=://).*(?=@)", "***", repr(given.value))
     if len(shown) > 120:
         shown = f"{shown[:120]}..."
+    key = re.sub(r"(?<=://)[^\"]*(?=@)", "***", key)  # a mount point's name is part of it
     return ConfigError(f"{given.origin}{key} is {shown}; {right}.")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from storage_protocol import names
+from storage_service.mount_tables import mount
 from storage_service.rules.configuration import is_own
 
 from .config_logbooks import logbook_server
@@ -67,23 +68,21 @@ def module(address: str) -> str | None:
     return "it must be HOST:PORT"
 
 
+def remote(text: str) -> str | None:
+    return None if text in ("refuse", "scratch") else "it must be refuse or scratch"
+
+
 RULES: dict[str, Callable[[Any], str | None]] = {
     "state_dir": folder,
     "database": database,
     "endpoints.commands": endpoint,
     "endpoints.events": endpoint,
     "conversion.scripts_dir": folder,
+    "conversion.remote": remote,
+    "conversion.scratch_dir": folder,
     "sources.varmod": module,
 }
 """By key; the value has its type and is in its range."""
-
-
-def mount(name: str, value: object) -> str | None:
-    if isinstance(value, dict) or name.lower().startswith(("s3://", "sftp://")):
-        return "this version reaches only mount points that are folders of this host, given by the folder's path"
-    if wrong := names.mount_point(name):
-        return f"of the name of a mount point, {wrong}"
-    return folder(value) if isinstance(value, str) else "it must be the path of a folder"
 
 
 def variable(name: str, value: object) -> str | None:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct, field
 
 from storage_protocol.limits import Limits
+from storage_service.mount_tables import Mount, defaults
 
 from .config_logbooks import LogbookServer
 
@@ -32,6 +33,12 @@ class Endpoints(Struct, frozen=True, forbid_unknown_fields=True):
 class Conversion(Struct, frozen=True, forbid_unknown_fields=True):
     scripts_dir: Path = Path("conversions")
     """The folder, absolute, below which every conversion script lies."""
+
+    remote: str = "refuse"
+    """Conversions of what lies elsewhere in the network: `refuse` them, or run them in a copy, `scratch`."""
+
+    scratch_dir: Path = Path("scratch")
+    """The folder, absolute, of those copies; it is the service's own, which empties it."""
 
     max_parallel: Count = 2
     """How many conversions run at the same time."""
@@ -162,8 +169,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     endpoints: Endpoints = Endpoints()
     """Where clients reach the service."""
 
-    mounts: dict[str, Path] = field(default_factory=lambda: {"file:///": Path("data")})
-    """Mount point as clients name it, to the folder where this host reaches it."""
+    mounts: dict[str, Mount] = field(default_factory=defaults)
+    """Mount point as clients name it, to where this host reaches it."""
 
     conversion: Conversion = Conversion()
     """How conversion scripts are run."""

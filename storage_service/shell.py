@@ -34,10 +34,13 @@ from .desk.keyring import Keyring
 from .desk.messages import Ticket
 from .desk.out import Out
 from .doors.conversion import Scripts, Settings
+from .doors.conversion_scratch import Scratch
 from .doors.manifest_processes import ManifestProcesses
+from .doors.mount_kinds import make_first_mount
 from .failpoints import passing
 from .logbooks import Logbooks, elogs
-from .mounts import NO_ANSWER, Mounts, make_first_mount
+from .mount_tables import folders
+from .mounts import NO_ANSWER, Mounts
 from .notify import notify
 from .queries import READERS, Queries
 from .reading import Reading
@@ -82,13 +85,15 @@ class Service:
         self._config = config
         self._lock = StateLock(config.state_dir)
         if not config.database_path.exists():
-            make_first_mount(config.mounts, config.state_dir)
-        places = Places({mp: str(root) for mp, root in config.mounts.items()})
+            make_first_mount(folders(config.mounts), config.state_dir)
+        places = Places({mp: str(each.path) if each.path else None for mp, each in config.mounts.items()})
         writer = SqliteWriter(config.database_path)
         snapshot = writer.snapshot()
         self._database = Database(writer, SqliteLookups(config.database_path), self._cannot_tidy)
         readers = [Reader(config.database_path, places, snapshot.journal_id) for _ in range(READERS)]
-        self._mounts = Mounts(config.mounts, config.conversion.scripts_dir, bounds=config.space.bounds)
+        given = config.conversion
+        scratch = Scratch(given.scratch_dir) if given.remote == "scratch" else None
+        self._mounts = Mounts(config.mounts, given.scripts_dir, bounds=config.space.bounds, scratch=scratch)
         self._started_at = to_wire(time.time())
         self._journal_id = snapshot.journal_id
         self._service_id = str(uuid4())
@@ -236,6 +241,9 @@ class Service:
         return Now(time.time(), time.monotonic())
 
     def _on_ended(self, result: Ended) -> None:
+        self._mounts.bring_back(result, self._on_result)
+
+    def _on_result(self, result: Ended) -> None:
         passing("shell.script_ended")
         self._queries.progress.pop(result.conversion_id, None)
         self._desk.ended(result, self._now())

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from itertools import count
 
-from storage_service.doors.directory import Directory, NotPlainFileError
+from storage_service.doors.folder import Folder, NotPlainFileError
 from storage_service.failpoints import passing
 from storage_service.rules.work import ACQ_LOG
 
@@ -17,7 +17,7 @@ LOG_BYTES = 16 << 20
 """How large a log may become: the whole of it is read and written for each block."""
 
 
-def add_block(folder: Directory, head: str, block: str) -> str:
+def add_block(folder: Folder, head: str, block: str) -> str:
     """Append a block to the log of a folder, synced and in one step: it is there whole or not at all. Where the
     log has its first line already, it stays as it is. Returns the name of the log: the next one, where something
     else has its name, or it would be too large, or may not be read. The seal does not wait for any of that."""
@@ -39,7 +39,7 @@ def add_block(folder: Directory, head: str, block: str) -> str:
     raise AssertionError("names have no end")
 
 
-def keep(folder: Directory, name: str, content: bytes) -> str:
+def keep(folder: Folder, name: str, content: bytes) -> str:
     """Save a document, synced, under this name or the next that is free or has this content already; returns that
     name. Nothing is written over."""
     for tried in _names(name):
@@ -62,7 +62,7 @@ def _names(name: str) -> Iterator[str]:
     yield from (f"{stem}-{again}{dot}{end}" for again in count(2))
 
 
-def _is(folder: Directory, name: str, content: bytes) -> bool:
+def _is(folder: Folder, name: str, content: bytes) -> bool:
     """Whether this name is that of a plain file with this content."""
     try:
         return folder.read(name, len(content)) == content

@@ -17,22 +17,18 @@ from collections.abc import Callable, Container, Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any
 
 from storage_protocol.records import DiskUse
+from storage_service.doors.folder import Kind as Kind
+from storage_service.doors.folder import NotPlainFileError as NotPlainFileError
 from storage_service.doors.manifest_tree import walk
 from storage_service.failpoints import passing
-
-Kind = Literal["folder", "link", "file"]
 
 _RENAME_NOREPLACE = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 _syncfs: Callable[..., int] | None = getattr(_libc, "syncfs", None)
 _renameat2: Callable[..., int] | None = getattr(_libc, "renameat2", None)
-
-
-class NotPlainFileError(Exception):
-    """What has this name is a link, a folder or a device, or it is longer than it may be."""
 
 
 class Directory:
@@ -142,6 +138,10 @@ class Directory:
         if len(content) > limit:
             raise NotPlainFileError(name)
         return content
+
+    def stream(self, name: str) -> IO[bytes]:
+        """The plain file of this name, to be read and closed. `NotPlainFileError`: it is something else."""
+        return os.fdopen(self._open_plain(name, os.O_RDONLY), "rb")
 
     def disk_use(self) -> DiskUse:
         """How many files are below it, how large they are together, and what they take on the disk. What cannot

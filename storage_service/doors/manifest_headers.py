@@ -6,7 +6,6 @@ Nothing of what they list is read: an acquisition that comes back is not held up
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from itertools import islice
@@ -15,13 +14,12 @@ import msgspec
 from blake3 import blake3
 
 from storage_protocol.names import INT64_MAX
-from storage_service.doors.directory import Directory
+from storage_service.doors.folder import Folder, NotPlainFileError
 from storage_service.doors.manifest_format import Header, ManifestError, ManifestReader, is_manifest
 from storage_service.rules.rebuild_work import Proof
 from storage_service.rules.state import Link
 from storage_service.rules.trash_work import Listing
 
-_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 MOST_NAMES = 200_000
 """How many names of a folder are gone through for manifests that are proofs."""
 MOST_BYTES = 128 << 20
@@ -29,7 +27,7 @@ MOST_BYTES = 128 << 20
 _BITE = 1 << 20
 
 
-def listing_of(folder: Directory, marker: bytes) -> Listing | None:
+def listing_of(folder: Folder, marker: bytes) -> Listing | None:
     """The manifests of the segment and the uid that a marker file tells of; None when there is none.
 
     Raises OSError when the folder cannot be listed. A manifest that cannot be understood does not count.
@@ -44,7 +42,7 @@ def listing_of(folder: Directory, marker: bytes) -> Listing | None:
     return _listing(_headers(folder, folder.each(), uid), uid, segment)
 
 
-def proofs_of(folder: Directory, uid: str, segment: int) -> tuple[Listing | None, tuple[Proof, ...]]:
+def proofs_of(folder: Folder, uid: str, segment: int) -> tuple[Listing | None, tuple[Proof, ...]]:
     """The manifests of this segment, and of all that belong to this uid: the newest of the segment, the newest of
     a conversion of it, and the newest of each storage id, with their digests. Raises OSError as `listing_of`."""
     headers = _headers(folder, islice(folder.each(), MOST_NAMES), uid)
@@ -69,7 +67,7 @@ def _own(segment: int) -> str:
     return f"manifest-{segment if 0 < segment <= INT64_MAX else 0}.json"
 
 
-def _headers(folder: Directory, names: Iterable[str], uid: str) -> dict[str, Header]:
+def _headers(folder: Folder, names: Iterable[str], uid: str) -> dict[str, Header]:
     found = ((name, _header(folder, name)) for name in names if is_manifest(os.fsencode(name)))
     return {name: header for name, header in found if header is not None and header.uid == uid and _may_be(header)}
 
@@ -88,24 +86,20 @@ def _listing(headers: dict[str, Header], uid: str, segment: int) -> Listing | No
     return Listing(uid, segment, whole.kind, (own, *sorted(after, key=lambda name: len(headers[name].over))))
 
 
-def _header(folder: Directory, name: str) -> Header | None:
-    with suppress(OSError, ManifestError):
-        fd = os.open(name, _FLAGS, dir_fd=folder.fileno())
-        with os.fdopen(fd, "rb") as file:
-            if stat.S_ISREG(os.fstat(fd).st_mode):
-                return ManifestReader(file).header
+def _header(folder: Folder, name: str) -> Header | None:
+    with suppress(OSError, ManifestError, NotPlainFileError), folder.stream(name) as file:
+        return ManifestReader(file).header
     return None
 
 
-def _digest(folder: Directory, name: str) -> str | None:
+def _digest(folder: Folder, name: str) -> str | None:
     """The BLAKE3 of a manifest's bytes; None where it is too large, or cannot be read any more."""
-    hasher = blake3()
-    with suppress(OSError):
-        fd = os.open(name, _FLAGS, dir_fd=folder.fileno())
-        with os.fdopen(fd, "rb") as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode) or os.fstat(fd).st_size > MOST_BYTES:
+    hasher, size = blake3(), 0
+    with suppress(OSError, NotPlainFileError), folder.stream(name) as file:
+        while bite := file.read(_BITE):
+            size += len(bite)
+            if size > MOST_BYTES:
                 return None
-            while bite := file.read(_BITE):
-                hasher.update(bite)
-            return str(hasher.hexdigest())
+            hasher.update(bite)
+        return str(hasher.hexdigest())
     return None

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from heapq import nsmallest
 
 from storage_protocol.records import Skipped
-from storage_service.doors.directory import Directory, NotPlainFileError
+from storage_service.doors.folder import Folder, NotPlainFileError
 from storage_service.doors.manifest_format import shown
 from storage_service.doors.manifest_headers import proofs_of
 from storage_service.doors.markers import LIMIT_BYTES
@@ -47,7 +47,7 @@ class MarkerWalk:
         self._skipped: list[Skipped] = []
         self._last: Names = order.after or ()
 
-    def page(self, root: Directory) -> Found:
+    def page(self, root: Folder) -> Found:
         """The next page, below the open root of the mount point.
 
         Raises what `Directory.enter` raises where the order's own path cannot be entered.
@@ -58,7 +58,7 @@ class MarkerWalk:
         after = None if whole else self._last
         return Found(tuple(self._runs), tuple(self._acqs), tuple(self._skipped), self._folders, after)
 
-    def _enter(self, folder: Directory, path: Names, run_uid: str) -> bool:
+    def _enter(self, folder: Folder, path: Names, run_uid: str) -> bool:
         """Go down the order's own path, then walk what is below it. True: to its end."""
         if len(path) < len(self._order.path):
             if _marker(folder, ACQ_MARKER):
@@ -70,7 +70,7 @@ class MarkerWalk:
         after = self._order.after
         return self._look(folder, path, run_uid, None if after is None else after[len(path) :])
 
-    def _look(self, folder: Directory, path: Names, run_uid: str, after: Names | None) -> bool:
+    def _look(self, folder: Folder, path: Names, run_uid: str, after: Names | None) -> bool:
         """Take a folder's markers, then what is below it. `after`: the page before has looked into it, and into
         what is in it up to there. False: the page is full."""
         acq, run = _marker(folder, ACQ_MARKER), _marker(folder, RUN_MARKER)
@@ -87,7 +87,7 @@ class MarkerWalk:
             return True
         return self._below(folder, path, _uid(run) if run or run is None else run_uid, after or ())
 
-    def _below(self, folder: Directory, path: Names, run_uid: str, after: Names) -> bool:
+    def _below(self, folder: Folder, path: Names, run_uid: str, after: Names) -> bool:
         done = after[0] if after else b""
         if after and not self._visit(folder, path, after[0], run_uid, after[1:]):
             return False
@@ -100,7 +100,7 @@ class MarkerWalk:
                 return True
             done = names[-1]
 
-    def _visit(self, folder: Directory, path: Names, name: bytes, run_uid: str, after: Names | None) -> bool:
+    def _visit(self, folder: Folder, path: Names, name: bytes, run_uid: str, after: Names | None) -> bool:
         here = (*path, name)
         try:
             with folder.enter(os.fsdecode(name)) as below:
@@ -112,7 +112,7 @@ class MarkerWalk:
                 self._skip(here, f"It cannot be read: {error.strerror or type(error).__name__}.")
             return after is not None or not self._is_full()
 
-    def _take(self, folder: Directory, path: Names, run_uid: str, acq: bytes | None, run: bytes | None) -> None:
+    def _take(self, folder: Folder, path: Names, run_uid: str, acq: bytes | None, run: bytes | None) -> None:
         """What the markers of a folder say; b"" stands for one that is not there, None for what is no file."""
         place = _shown(path)
         self._bytes += len(acq or b"") + len(run or b"")
@@ -143,7 +143,7 @@ class MarkerWalk:
         )
 
 
-def _marker(folder: Directory, name: str) -> bytes | None:
+def _marker(folder: Folder, name: str) -> bytes | None:
     """The content of a marker file, b"" where there is none; None: it is no plain file, or is too long."""
     try:
         # An empty one is none: nobody can have been told of it.

@@ -199,15 +199,18 @@ class Conversion(Struct, frozen=True):
 
 
 class Places(Struct, frozen=True):
-    """Where this host reaches each mount point: its folder, by the mount point's name."""
+    """Where this host reaches each mount point: its folder, by the mount point's name; None: it lies elsewhere in
+    the network, and its name is its URL."""
 
-    roots: dict[str, str] = field(default_factory=dict)
+    roots: dict[str, str | None] = field(default_factory=dict)
 
     def location(self, mp: str, path: str) -> Location:
         """Where `path` below a mount point is, for clients."""
-        root = self.roots.get(mp)
-        if root is None:
+        if mp not in self.roots:
             return Location(mp, path)
+        root = self.roots[mp]
+        if root is None:
+            return Location(mp, path, None, f"{mp.rstrip('/')}/{path}" if path else mp)
         local = f"{root.rstrip('/')}/{path}" if path else root
         return Location(mp, path, local, "file://" + quote(local))
 
