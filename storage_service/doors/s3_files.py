@@ -3,7 +3,8 @@
 1. There are no folders: one is there as long as something is below it. A marker file makes it.
 2. A PUT shows an object whole or not at all, and it is durable when it is answered.
 3. Nothing is renamed: a folder is moved by copying all of it, then deleting what was copied, its markers last;
-   what somebody wrote meanwhile is moved in a further round. That can be gone on with from any place.
+   what somebody wrote meanwhile is moved in a further round. That can be gone on with from any place, and is after
+   some seconds: a large one is moved in several tries.
 4. Requests are single ones, through `call_s3`, which tells the code that S3 gave; nothing is cached.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import io
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +25,7 @@ from storage_service.rules.work import ACQ_MARKER, RUN_MARKER
 
 COPIES = 8
 ROUNDS = 8
+MOVE_S = 5.0  # then others have their turn: well before a mount point counts as one that does not answer
 DELETE_MOST = 1000
 SLOW_S = 300.0  # a copy inside of S3 is answered when it is done
 BLOCK_BYTES = 8 << 20
@@ -152,18 +155,29 @@ class S3Files:
         self.create(f"{path}/{name}", content)
 
     def move(self, path: str, to: str) -> None:
-        source, target = self._below(path), self._below(to)
+        source, target, until = self._below(path), self._below(to), time.monotonic() + MOVE_S
         for _ in range(ROUNDS):
             before = {each["Key"]: _version(each) for each in self._objects(source)}
             if not before:
                 return
-            with ThreadPoolExecutor(COPIES, "copies") as pool:
-                for _done in pool.map(lambda key: self._copy(key, target + key[len(source) :]), before):
-                    pass
+            there = {each["Key"]: _version(each) for each in self._objects(target)}
+            left = {key: target + key[len(source) :] for key in before}
+            left = {key: at for key, at in left.items() if not _is_copy(before[key], there.get(at))}
+            self._copy_all(left, until)
             # What was written anew since it was copied is copied again.
             still = {each["Key"]: _version(each) for each in self._objects(source)}
             self._delete(sorted((key for key in still if before.get(key) == still[key]), key=_markers_last))
         raise NotThere(f"{path} cannot be moved, somebody keeps writing into it")
+
+    def _copy_all(self, left: dict[str, str], until: float) -> None:
+        """Copy these keys. NotThere: there are more than can be copied in time; the next try goes on with them."""
+        keys = list(left)
+        with ThreadPoolExecutor(COPIES, "copies") as pool:
+            for start in range(0, len(keys), COPIES):
+                if start and time.monotonic() > until:
+                    raise NotThere(f"{len(keys) - start} files are still to be moved, which is gone on with")
+                for _done in pool.map(lambda key: self._copy(key, left[key]), keys[start : start + COPIES]):
+                    pass
 
     def _copy(self, key: str, to: str) -> None:
         with self._asking():
@@ -339,6 +353,14 @@ class _Stream(io.RawIOBase):
 def _found(path: str, each: dict[str, Any]) -> Found:
     mtime_ns = int(each["LastModified"].timestamp() * 1_000_000) * 1000
     return Found(path, each["Size"], mtime_ns, each.get("ETag", ""))
+
+
+def _is_copy(source: tuple[Any, ...], target: tuple[Any, ...] | None) -> bool:
+    """Whether an earlier try has copied this, and nobody has written it since. The ETag of a copy may be another one
+    (encrypted, or copied in parts); a copy that is younger than the last writing is one of that writing."""
+    if target is None or source[1] != target[1]:
+        return False
+    return bool(source[0] and source[0] == target[0]) or bool(target[2] > source[2])
 
 
 def _version(each: dict[str, Any]) -> tuple[Any, ...]:

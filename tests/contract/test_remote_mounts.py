@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,14 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from storage_client import MountError, Mounts
+from storage_protocol.records import Location
+from storage_service.doors import s3_files
 from storage_service.doors.mount_kinds import door_of, remote_files
 from storage_service.doors.remote_files import NotThere, RemoteFiles
 from storage_service.doors.remote_mount import RemoteMount
 from storage_service.doors.remote_trash import RemoteTrash
+from storage_service.doors.s3_files import S3Files
 from storage_service.mount_tables import Mount
 from storage_service.rules.trash_work import LookIntoTrash, RestoreFolder, Seen
 from storage_service.rules.work import ACQ_MARKER, RUN_MARKER, TRASH, Done, Failed, Fault, ReachMount, Taken
@@ -102,6 +108,25 @@ def test_a_wrong_host_key_login_key_or_folder_is_told(sftp: SftpServer, tmp_path
     assert door_of(site.mp, keys, tmp_path).carry_out(ReachMount(site.mp)) == Done()
     assert "cannot be used: No such file" in told(site.mp, replace(keys, client_keys=(tmp_path / "none",)))
     assert told(f"{site.mp}/none", site.table) == f"the folder /{site.root.name}/none does not exist on 127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("mp", "library", "extra"), [("s3://data", "s3fs", "s3"), ("sftp://h/x", "asyncssh", "sftp")]
+)
+def test_an_extra_that_is_not_installed_is_told(
+    mp: str, library: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    assert told(mp, Mount()) == f"it takes the extra {extra}, as in pip install 'storage-service[{extra}]'"
+    monkeypatch.setitem(sys.modules, "sshfs", None)
+    with pytest.raises(MountError, match=f"takes the extra {extra}"):
+        Mounts({mp: {"known_hosts": "/x"} if extra == "sftp" else {}}).resolve(Location(mp, "a"))
+
+
+def test_nothing_of_it_is_loaded_before_it_is_used() -> None:
+    words = "import sys, storage_service.shell, storage_client; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, timeout=60, check=True)
+    assert not {"fsspec", "s3fs", "sshfs", "asyncssh", "aiohttp", "botocore"} & set(done.stdout.split())
 
 
 def test_a_connection_that_was_cut_is_made_anew(sftp: SftpServer) -> None:
@@ -195,8 +220,6 @@ def test_a_copy_that_was_interrupted_in_the_middle_is_gone_on_with_and_seen_by_n
 ) -> None:
     site = S3Site(s3, tmp_path)
     old_run(site)
-    from storage_service.doors.s3_files import S3Files
-
     real_copy, real_delete = S3Files._copy, S3Files._delete
     copied: list[str] = []
 
@@ -222,6 +245,47 @@ def test_a_copy_that_was_interrupted_in_the_middle_is_gone_on_with_and_seen_by_n
     monkeypatch.undo()
     assert site.door.carry_out(make_run(set_aside="u0")) == Done()
     assert set(site.files()) == {*ENDED, f"{TRASH}/u0/acq_1/late.raw"}
+    site.door.close()
+
+
+def test_a_large_folder_is_moved_in_several_tries_between_which_others_have_their_turn(
+    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = S3Site(s3, tmp_path)
+    old_run(site)
+    names = {f"acq_1/more_{number:02}.raw" for number in range(30)}
+    for name in names:
+        site.put(f"beam/run_1/{name}", name.encode())
+    monkeypatch.setattr(s3_files, "MOVE_S", 0.0)
+    tries = 0
+    while isinstance(failed := site.door.carry_out(make_run(set_aside="u0")), Failed):
+        tries += 1
+        assert "are still to be moved, which is gone on with" in failed.message
+        assert {f"beam/run_1/{name}" for name in names} < set(site.files())
+        assert site.door.carry_out(make_run(f"beam/other_{tries}", f"root/other_{tries}", "u9")) == Done()
+    assert tries >= 3
+    assert {f"{TRASH}/u0/{name}" for name in names} < set(site.files())
+    assert not [path for path in site.files() if path.startswith("beam/run_1/acq_1")]
+    site.door.close()
+
+
+def test_what_is_written_anew_while_it_is_moved_is_moved_as_it_is_then(
+    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = S3Site(s3, tmp_path)
+    old_run(site)
+    real, newer = S3Files._copy, list[str]()
+
+    def copy(self: S3Files, key: str, to: str) -> None:
+        real(self, key, to)
+        if key.endswith("data_0.raw") and not newer:
+            newer.append(key)
+            site.put("beam/run_1/acq_1/data_0.raw", b"newer")
+
+    monkeypatch.setattr(S3Files, "_copy", copy)
+    assert site.door.carry_out(make_run(set_aside="u0")) == Done()
+    assert set(site.files()) == ENDED
+    assert site.files()[f"{TRASH}/u0/acq_1/data_0.raw"] == b"newer"
     site.door.close()
 
 

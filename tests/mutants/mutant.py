@@ -23,7 +23,7 @@ FOLDER = Path(__file__).parent
 NUMBERED = ("R1", "R2", "R3", "R4", "R5", "R6", "R8", "R9", "R10", "R12")
 PROMISES = (
     *(*NUMBERED, "BARRIER", "MANIFEST", "SEAL", "TRASH", "SIM", "VARS", "NOTES", "SPACE"),
-    *("READINGS", "REBUILD", "LOGBOOK"),
+    *("READINGS", "REBUILD", "LOGBOOK", "MOUNT"),
 )
 """Those of docs/reliability.md (R7 is none of the service's), and what SPEC.md promises besides: the finish
 barrier neither hangs nor lies; a manifest tells what lies beside the data, names the one before it, and is never
