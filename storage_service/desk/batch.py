@@ -6,11 +6,11 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import force_setattr, replace
 
-from storage_protocol import names
 from storage_protocol.errors import Refusal
 from storage_protocol.events import topic
-from storage_protocol.names import Value
+from storage_protocol.names import Value, value_bytes
 from storage_protocol.records import Statistic
 
 from ..rules import facts, manifests, notes, readings, render
@@ -132,6 +132,7 @@ class Batch:
         self._state = state
         self._journal = journal
         self._records_before: dict[Key, Any] = {}
+        self._own_params: dict[Key, dict[str, Value]] = {}  # those that this batch alone has, and may change
         self._topics_before: dict[str, int] = {}
         self._seq_before = journal.last_seq
 
@@ -156,14 +157,17 @@ class Batch:
         if key not in self._records_before:
             self._records_before[key] = self._state.records.get(key, _MISSING)
         self._state.records[key] = self.registers[key] = variable
-        self.bytes += names.value_bytes(variable.value)
+        self.bytes += value_bytes(variable.value)
 
     def apply(self, event: Event, time: str) -> None:
         """Make the event true in memory, and write it into the transaction."""
         fact, state, kind = event.fact, self._state, type(event.fact)
+        if kind is facts.AcqParamSet:  # by far the most
+            self._set_param(event, fact, time)  # type: ignore[arg-type]
+            return
         goes = kind in _TELLS_OF_WHAT_GOES
         data = render.event_data(state, event) if goes else None
-        is_param = kind is facts.AcqParamSet or kind is facts.RunParamSet
+        is_param = kind is facts.RunParamSet
         records, before = state.records, self._records_before
         for key, record in evolve(state, event, time):
             if key not in before:
@@ -179,10 +183,25 @@ class Batch:
             self._note_annotation(fact, time)  # type: ignore[arg-type]
         self._journal_row(event, data if goes else render.event_data(state, event), time)
 
+    def _set_param(self, event: Event, fact: facts.AcqParamSet, time: str) -> None:
+        """The same for a parameter of an acquisition, as `evolve` has it, without copying all others each time:
+        the first in a batch makes a record whose parameters are this batch's own, and later ones change that."""
+        key, records, name = ("node", fact.acq_id), self._state.records, fact.param
+        acq: Any = records[key]
+        if self._own_params.get(key) is not acq.params:
+            self._records_before.setdefault(key, acq)
+            acq = records[key] = replace(acq, params=dict(acq.params))
+            self._own_params[key] = acq.params
+        params = acq.params
+        size = acq.params_bytes + value_bytes(fact.value)
+        size += -value_bytes(params[name]) if name in params else value_bytes(name)
+        params[name] = fact.value
+        force_setattr(acq, "params_bytes", size)
+        self.params[fact.acq_id, name] = fact.value
+        self._journal_row(event, {"param": name, "value": fact.value}, time)
+
     def _note_params(self, fact: facts.AnyFact) -> None:
         match fact:
-            case facts.AcqParamSet():
-                self.params[fact.acq_id, fact.param] = fact.value
             case facts.RunParamSet():
                 self.params[fact.run_id, fact.param] = fact.value
                 self.run_params.add((fact.run_id, fact.param))

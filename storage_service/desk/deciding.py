@@ -9,11 +9,13 @@ decided                accepted, refused, intended for a door, or it waits for a
 
 from __future__ import annotations
 
+from storage_protocol.codec import encode_value
 from storage_protocol.commands import Command
 from storage_protocol.errors import Refusal
 
 from ..rules import decide
 from ..rules.decision import Accepted, Answer, Decision, Intended, Moment, Waits
+from ..rules.runs import STORED
 from ..rules.scope import scope_of
 from .batch import StoredIntent
 from .keyring import AtWork, Remembered, fingerprint
@@ -22,6 +24,8 @@ from .messages import Ticket
 from .overload import Overload
 from .residents import TRANSIENT
 from .work import Work
+
+_STORED = encode_value(STORED.value)
 
 
 class Deciding:
@@ -97,7 +101,7 @@ class Deciding:
             self._ledger.batch.keep(*decision.document)
         if decision.prunes_before:
             self._ledger.batch.give_up(decision.prunes_before)
-        result = self._ledger.answer(decision.answer)
+        result = _STORED if decision.answer is STORED else self._ledger.answer(decision.answer)
         key = ticket.request.key
         if key is not None:
             self._ledger.keyring.start(key, ticket.fingerprint)
