@@ -96,6 +96,7 @@ class SqliteWriter:
         self.journal_id = self._meta("journal_id", str(uuid4()))
         self._pruning = Pruning(self._db)
         self._log_pages = 0
+        self.checkpoint_pages = CHECKPOINT_PAGES
         # In place of SQLite's own checkpoints, which would be part of a commit: see `tidy`.
         self._db.set_wal_hook(self._logged)
         passing("store.ready")
@@ -194,7 +195,7 @@ class SqliteWriter:
         events that were given up. Whether there may be more to delete.
 
         Raises UnknownOutcomeError when the disk fails at that."""
-        if self._log_pages >= CHECKPOINT_PAGES:
+        if self._log_pages >= self.checkpoint_pages:
             self._log_pages = 0
             passing("tidy.checkpoint")
             # One that fails loses nothing: the log stays, and the next one takes it up.
