@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench torture pages clean
+.PHONY: demo test check bench bench-quick bench-peers torture pages clean
 
 demo: .venv/.installed
 	$(BIN)/storage-service demo
@@ -19,8 +19,17 @@ check: .venv/.installed
 	$(BIN)/python tools/pages.py check
 	$(BIN)/python -m pytest -q tests/unit tests/flow tests/architecture
 
-bench: .venv/.installed
+# Half an hour, and some 20 GB of disk meanwhile. See docs/performance.md.
+bench: .venv/.installed-bench
 	$(BIN)/python -m bench
+
+# Every row in a minute, at sizes that give no figures.
+bench-quick: .venv/.installed
+	$(BIN)/python -m bench --quick
+
+# Beside NATS, Redis (redis-server is the system's) and RCDB; what is not there is skipped, and said.
+bench-peers: .venv/.installed-bench-peers
+	$(BIN)/python -m bench.peers
 
 # The long tier, about an hour: kills under load, hostile disks and bytes, planted bugs. See docs/reliability.md.
 torture: .venv/.installed
@@ -32,6 +41,10 @@ pages: .venv/.installed
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+.venv/.installed-%: .venv/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,$*]'
 	touch $@
 
 clean:

@@ -1,229 +1,142 @@
-"""`python -m bench`: the service beside its two references, in one run on one machine.
+"""`python -m bench`: the service beside its references, in one run on one machine; every row of the table.
 
-Three programs run side by side and are loaded in turn, round after round, so that a drift of the machine
-meets all of them alike: (a) a bare echo, (b) the same echo with three rows a command and a synced commit
-(bench/reference.py), and the service. What is printed are medians over the rounds; a ratio is the median of
-the ratios within a round. At the end a manifest is written beside the bare library (bench/manifest.py).
+Each part measures its rows in a folder of its own on the disk that is named, prints what it saw, and gives its
+lines of the table, which is printed at the end with the targets. Everything is written as JSON, and the curves as
+pictures. The exit code is 0 whatever the figures: a benchmark is no timed test.
 """
 
 import argparse
 import dataclasses
 import json
-import os
-import platform
 import signal
 import sys
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 from types import FrameType
 from typing import Any
 
-import apsw
+from bench import commands, conversions, finishes, growth, manifest, replay
+from bench.disk import MEMORY, file_system
+from bench.machine import Neighbours, described
+from bench.measured import LoadError
+from bench.pictures import draw
+from bench.plan import QUICK, Plan
+from bench.process import CHECKOUT, StartError
+from bench.table import Outcome, table
 
-from bench import manifest
-from bench.disk import MEMORY, file_system, synced_append_ms
-from bench.load import Load, LoadError, Measured, measure
-from bench.process import CHECKOUT, StartError, last_words, reference
-from bench.service import Service, running
-
-ECHO, STORE, SERVICE = "(a) echo", "(b) store", "service"
-LOGS = {ECHO: "echo.log", STORE: "store.log", SERVICE: "service.log"}
-BUSY = 0.9  # a load generator busier than this measures itself
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One kind of load."""
-
-    title: str
-    connections: int
-    window: int  # messages outstanding on each connection
-    frames: int  # commands a message
-
-
-ROWS = (
-    Row("8 connections, 64 commands outstanding on each, 1 a message", connections=8, window=64, frames=1),
-    Row("8 connections, 64 commands outstanding on each, 32 a message", connections=8, window=2, frames=32),
-    Row("1 connection, one command at a time", connections=1, window=1, frames=1),
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Line:
-    """What is said of one program under one kind of load: medians over the rounds."""
-
-    program: str
-    rate: float  # commands a second
-    of_echo: float
-    of_store: float
-    server_us: float  # a command
-    p50_ms: float
-    p99_ms: float
-    generator_share: float  # 1.0 is one core
-    failed: int  # in all rounds
-    valid: bool
-    rounds: list[Measured]
-
-
-@dataclasses.dataclass(frozen=True)
-class Count:
-    """Journal rows found afterwards, against the commands that were acknowledged."""
-
-    program: str
-    rows: int
-    acknowledged: int
+PARTS: dict[str, Callable[[Plan, Path], Outcome]] = {
+    "commands": commands.run,
+    "finishes": finishes.run,
+    "replay": replay.run,
+    "growth": growth.run,
+    "conversions": conversions.run,
+    "manifest": manifest.run,
+}
+RESULTS = CHECKOUT / "bench" / "results"
 
 
 def options() -> argparse.Namespace:
-    """The command line."""
+    """The command line; `plan` is what it comes to."""
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description="Measure the service beside two references, in one run on this machine.",
+        description="Measure the service beside its references, in one run on this machine.",
     )
     parser.add_argument(
-        "--quick", action="store_true", help="one round of half a second: a smoke test, no figures"
+        "--quick", action="store_true", help="small sizes, a minute in all: a smoke test, no figures"
     )
-    parser.add_argument("--seconds", type=float, metavar="N", help="length of each measurement (default 2)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to FILE as well")
+    parser.add_argument(
+        "--only",
+        metavar="PART,...",
+        default=",".join(PARTS),
+        help=f"measure these parts only, of {', '.join(PARTS)}",
+    )
+    parser.add_argument("--seconds", type=float, metavar="N", help="length of each load (default 1)")
+    parser.add_argument(
+        "--load-minutes", type=float, metavar="N", help="how long the grown store is kept under load (default 10)"
+    )
+    parser.add_argument("--gib", type=float, metavar="N", help="data of the manifest that is measured (default 4)")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        metavar="DIR",
+        default=RESULTS,
+        help="where JSON and pictures go (default: bench/results of the checkout)",
+    )
     parser.add_argument(
         "--folder",
         type=Path,
         metavar="DIR",
         default=CHECKOUT,
-        help="where the temporary state folder is made: the disk to be measured (default: the checkout)",
+        help="where the temporary state folders are made: the disk to be measured (default: the checkout)",
     )
-    parser.add_argument("--gib", type=float, metavar="N", help="data of the manifest that is measured (default 4)")
     chosen = parser.parse_args()
-    if chosen.seconds is None:
-        chosen.seconds = 0.5 if chosen.quick else 2.0
-    if not 0.1 <= chosen.seconds <= 600:
-        parser.error(f"--seconds is {chosen.seconds:g}; it must be from 0.1 to 600")
+    chosen.parts = chosen.only.split(",")
+    if unknown := [part for part in chosen.parts if part not in PARTS]:
+        parser.error(f"--only has {unknown[0]!r}; the parts are {', '.join(PARTS)}")
     if not chosen.folder.is_dir():
         parser.error(f"--folder is {chosen.folder}, which is no folder")
-    chosen.rounds = 1 if chosen.quick else 3
-    if chosen.gib is None:
-        chosen.gib = 0.0625 if chosen.quick else 4.0
+    plan = QUICK if chosen.quick else Plan()
+    for name, unit, least, most in (
+        ("seconds", 1, 0.1, 600),
+        ("load_minutes", 60, 0, 1440),
+        ("gib", 1, 0.001, 1024),
+    ):
+        given = getattr(chosen, name)
+        if given is None:
+            continue
+        if not least <= given <= most:
+            parser.error(f"--{name.replace('_', '-')} is {given:g}; it must be from {least:g} to {most:g}")
+        field = {"seconds": "seconds", "load_minutes": "load_s", "gib": "manifest_gib"}[name]
+        plan = dataclasses.replace(plan, **{field: given * unit})
+    chosen.plan = plan
     return chosen
 
 
-def lines_of(rounds: list[dict[str, Measured]]) -> list[Line]:
-    """The lines of one row from what each program did in each round."""
-    lines = []
-    for program in rounds[0]:
-        own = [each[program] for each in rounds]
-        share = median(m.generator_share for m in own)
-        line = Line(
-            program=program,
-            rate=median(m.rate for m in own),
-            of_echo=median(each[program].rate / max(each[ECHO].rate, 1e-9) for each in rounds),
-            of_store=median(each[program].rate / max(each[STORE].rate, 1e-9) for each in rounds),
-            server_us=median(m.server_us for m in own),
-            p50_ms=median(m.p50_ms for m in own),
-            p99_ms=median(m.p99_ms for m in own),
-            generator_share=share,
-            failed=sum(m.failed for m in own),
-            valid=share <= BUSY,
-            rounds=own,
-        )
-        lines.append(line)
-    return lines
+def bench(chosen: argparse.Namespace) -> bool:
+    """Measure and print everything, and write it; whether all parts were measured.
 
-
-def show(row: Row, lines: list[Line]) -> None:
-    """Print one row, a line for each program."""
-    print(f"\n{row.title}")
-    print(
-        f"  {'':10}{'commands/s':>12}{'of (a)':>9}{'of (b)':>9}{'CPU us/cmd':>12}{'p50 ms':>9}{'p99 ms':>9}"
-        f"{'generator':>11}{'failed':>8}"
-    )
-    for line in lines:
-        print(
-            f"  {line.program:10}{line.rate:12,.0f}{line.of_echo:9.2f}{line.of_store:9.2f}{line.server_us:12.1f}"
-            f"{line.p50_ms:9.2f}{line.p99_ms:9.2f}{line.generator_share:10.0%} {line.failed:8,}"
-            + ("" if line.valid else f"  INVALID: the generator was over {BUSY:.0%} busy")
-        )
-        refusals = {text: count for measured in line.rounds for text, count in measured.refusals.items()}
-        for text in list(refusals)[:3]:
-            print(f"      refused: {text}")
-
-
-def counted(service: Service, start_seq: int, database: Path, acknowledged: dict[str, int]) -> list[Count]:
-    """The journal rows of the service and of the reference (b), against what they acknowledged.
-
-    Raises StartError when the service does not answer.
+    Raises OSError when the disk refuses.
     """
-    expected = start_seq + acknowledged[SERVICE]
-    rows = service.last_seq(after_seq=max(expected - 1, 0)) - start_seq
-    with apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY) as reading:
-        stored = reading.execute("SELECT count(*) FROM journal").get
-    return [Count(STORE, int(stored), acknowledged[STORE]), Count(SERVICE, rows, acknowledged[SERVICE])]
-
-
-def bench(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Measure and print everything; the same as a document.
-
-    Raises StartError and LoadError when a program does not start or does not last.
-    """
-    median_ms, p99_ms = synced_append_ms(folder)
-    machine = {
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "sqlite": apsw.sqlite_lib_version(),
-        "file_system": file_system(folder),
-        "fdatasync_p50_ms": median_ms,
-        "fdatasync_p99_ms": p99_ms,
+    plan: Plan = chosen.plan
+    document: dict[str, Any] = {
+        "machine": described(chosen.folder, plan.appends),
+        "plan": dataclasses.asdict(plan),
+        "failed": {},
+        "others": {},
     }
-    print(f"{machine['cores']} cores, Python {machine['python']}, SQLite {machine['sqlite']}")
-    print(
-        f"state on {machine['file_system']}; 4 KiB append + fdatasync: p50 {median_ms:.2f} ms, p99 {p99_ms:.2f} ms"
-    )
-    print(
-        f"{chosen.rounds} round(s) of {chosen.seconds:g} s each; medians; CPU is the server's, 100 % is one core"
-    )
+    if plan.quick:
+        print("quick: sizes that show that everything works, and give no figures")
+    print(f"{plan.turns} round(s) of {plan.seconds:g} s for each load; medians; CPU is the service's")
+    figures, curves = [], []
+    for part in chosen.parts:
+        print(f"\n== {part}", flush=True)
+        neighbours = Neighbours()
+        try:
+            with tempfile.TemporaryDirectory(prefix=".bench-", dir=chosen.folder) as folder:
+                outcome = PARTS[part](plan, Path(folder).resolve())
+        except (StartError, LoadError) as failure:
+            document["failed"][part] = str(failure)
+            print(f"not measured: {failure}")
+            continue
+        share = document["others"][part] = neighbours.share()
+        print(f"others took {share:.0%} of the machine meanwhile")
+        figures += outcome.figures
+        curves += outcome.curves
+        document[part] = outcome.document
+    document["table"] = [each.document() for each in figures]
+    document["curves"] = [dataclasses.asdict(each) for each in curves]
 
-    with ExitStack() as stack:
-        service = stack.enter_context(running(folder))
-        echo = stack.enter_context(reference("echo", folder))
-        store = stack.enter_context(reference("store", folder))
-        places = service.open_acquisitions()
-        start_seq = service.last_seq()
-        programs = {ECHO: echo, STORE: store, SERVICE: (service.endpoint, service.pid)}
-        acknowledged = dict.fromkeys(programs, 0)
-        seen: dict[Row, list[dict[str, Measured]]] = {row: [] for row in ROWS}
-        for number in range(chosen.rounds):
-            for row in ROWS:
-                print(f"round {number + 1}: {row.title}", file=sys.stderr)
-                measured = {}
-                for program, (endpoint, pid) in programs.items():
-                    load = Load(endpoint, pid, places[: row.connections], row.window, row.frames, chosen.seconds)
-                    try:
-                        measured[program] = measure(load)
-                    except LoadError as failure:
-                        raise LoadError(f"{program}: {failure}; {last_words(folder / LOGS[program])}") from failure
-                    acknowledged[program] += measured[program].acknowledged
-                seen[row].append(measured)
-        counts = counted(service, start_seq, folder / "store.db", acknowledged)
-
-    table = [(row, lines_of(seen[row])) for row in ROWS]
-    for row, lines in table:
-        show(row, lines)
-    print("\njournal rows afterwards")
-    for count in counts:
-        verdict = (
-            "" if count.rows == count.acknowledged else f"  DIFFERENT by {count.rows - count.acknowledged:+,}"
-        )
-        print(f"  {count.program:10}{count.rows:12,} rows, {count.acknowledged:,} commands acknowledged{verdict}")
-    return {
-        "machine": machine,
-        "seconds": chosen.seconds,
-        "rows": [
-            {**dataclasses.asdict(row), "lines": [dataclasses.asdict(line) for line in lines]}
-            for row, lines in table
-        ],
-        "journal": [dataclasses.asdict(count) for count in counts],
-    }
+    print("\n== table" + (", of sizes that give no figures" if plan.quick else ""))
+    print("\n".join(table(figures)))
+    chosen.results.mkdir(parents=True, exist_ok=True)
+    file = chosen.results / "bench.json"
+    file.write_text(json.dumps(document, indent=2) + "\n")
+    print(f"\nJSON: {file}")
+    print("\n".join(draw(curves, chosen.results)))
+    for part, why in document["failed"].items():
+        print(f"NOT MEASURED: {part}: {why}")
+    return not document["failed"]
 
 
 def ended(signal_number: int, frame: FrameType | None) -> None:
@@ -239,14 +152,8 @@ def main() -> None:
     if kind in MEMORY:
         sys.exit(f"bench: {chosen.folder} is on {kind}, where a sync costs nothing; name a --folder on a disk.")
     try:
-        with tempfile.TemporaryDirectory(prefix=".bench-", dir=chosen.folder) as folder:
-            document = bench(chosen, Path(folder).resolve())
-        with tempfile.TemporaryDirectory(prefix=".bench-", dir=chosen.folder) as folder:
-            document["manifest_of_bare"] = manifest.run(Path(folder), int(chosen.gib * (1 << 30)), chosen.rounds)
-        if chosen.json:
-            chosen.json.write_text(json.dumps(document, indent=2) + "\n")
-    except (StartError, LoadError) as failure:
-        sys.exit(f"bench: {failure}")
+        if not bench(chosen):
+            sys.exit(1)
     except OSError as error:
         sys.exit(f"bench: the disk refuses: {error}")
     except KeyboardInterrupt:

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 MEMORY = ("tmpfs", "ramfs")  # file systems on which a sync costs nothing
-APPENDS = 300
 APPEND_BYTES = 4096
 
 
@@ -27,18 +26,23 @@ def file_system(folder: Path) -> str:
     return kind
 
 
-def synced_append_ms(folder: Path) -> tuple[float, float]:
-    """The median and the 99th percentile of a 4 KiB append and its fdatasync, in milliseconds.
+def synced_appends_ms(folder: Path, appends: int) -> list[float]:
+    """What 4 KiB appends with their fdatasync took, in milliseconds, the shortest first.
 
     Raises OSError when the folder cannot be written to.
     """
     block = os.urandom(APPEND_BYTES)
     times = []
     with tempfile.TemporaryFile(dir=folder) as file:
-        for _ in range(APPENDS):
+        for _ in range(appends):
             start = time.perf_counter()
             os.write(file.fileno(), block)
             os.fdatasync(file.fileno())
             times.append((time.perf_counter() - start) * 1e3)
-    times.sort()
-    return times[APPENDS // 2], times[APPENDS * 99 // 100]
+    return sorted(times)
+
+
+def percentile(values: list[float], share: float) -> float:
+    """The value that this share of the others does not exceed; 0 of none."""
+    ordered = sorted(values)
+    return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else 0.0

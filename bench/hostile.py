@@ -9,7 +9,6 @@ same peers: what the machine, the kernel and ZeroMQ make of a bad peer that noth
 
 import argparse
 import contextlib
-import re
 import signal
 import socket
 import subprocess
@@ -19,12 +18,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgpack
 import zmq
 
-from bench.load import LoadError
-from bench.process import CHECKOUT, StartError, end_with_parent, last_words, reference
+from bench.measured import LoadError
+from bench.process import CHECKOUT, StartError, end_with_parent, last_words, memory_mib, reference
 from bench.service import Service, running
 
 MIB = 1 << 20
@@ -135,12 +135,6 @@ def beside(bad: str, endpoint: str) -> Iterator[None]:
         process.wait()
 
 
-def memory_mib(pid: int) -> float:
-    """Of a process, in memory."""
-    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    return int(found[1]) / 1024 if found else 0.0
-
-
 def polite(endpoint: str, seconds: float, pid: int, is_echo: bool = False) -> tuple[list[float], float]:
     """The seconds that each command took, in order of size, and the most memory that was seen. Of an echo the
     replies are not read.
@@ -165,7 +159,7 @@ def polite(endpoint: str, seconds: float, pid: int, is_echo: bool = False) -> tu
                 if not peer.poll(SILENCE_S * 1000):
                     raise LoadError(f"the polite peer has no reply after {SILENCE_S} s")
                 received = peer.recv()
-                reply = {"ok": True} if is_echo else msgpack.unpackb(received)
+                reply: dict[str, Any] = {"ok": True} if is_echo else msgpack.unpackb(received)
                 took.append(time.perf_counter() - asked)
                 if not reply["ok"]:
                     raise LoadError(f"the polite peer is refused: {reply['error']['message']}")
@@ -177,7 +171,8 @@ def fill(service: Service) -> None:
     """Acquisitions, and a journal of large events."""
     service.open_acquisitions()
     for number in range(EVENTS):
-        service.ask("set_param_acq_storage", **ACQ, param="large", value=f"{number} " * 12_000)
+        args: dict[str, object] = {**ACQ, "param": "large", "value": f"{number} " * 12_000}
+        service.ask_all("set_param_acq_storage", [args])
 
 
 def p99_ms(took: list[float]) -> float:

@@ -13,12 +13,11 @@ import os
 import subprocess
 import sys
 import time
-from collections import Counter
-from pathlib import Path
 
 import msgpack
 import zmq
 
+from bench.measured import LoadError, Measured, Tally, cpu_s
 from bench.process import CHECKOUT, end_with_parent
 
 PARAMS = 50  # different names an acquisition: well below the service's limit of 1,024
@@ -31,12 +30,6 @@ WARM_UP_COMMANDS = 20_000  # at most
 MARGIN = 1.6  # so many times what the warm-up's rate would use up is encoded
 POOL_COMMANDS = 600_000  # encoded at most; a run that has used them up ends early
 SILENCE_S = 30  # without any reply: the server is taken for dead
-
-TICKS = os.sysconf("SC_CLK_TCK")
-
-
-class LoadError(Exception):
-    """A run could not be finished: the server ended or stopped answering, or the load generator failed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,43 +44,13 @@ class Load:
     seconds: float  # how long new messages are sent
 
 
-@dataclasses.dataclass(frozen=True)
-class Measured:
-    """What one run saw, without its warm-up unless said."""
-
-    commands: int  # answered with ok
-    failed: int  # answered with anything else
-    refusals: dict[str, int]  # "code: message" -> how often, warm-up included
-    elapsed_s: float  # from the first message sent to the last reply
-    p50_ms: float  # of a message, from its send to its reply
-    p99_ms: float
-    generator_cpu_s: float  # all threads of the load generator
-    server_cpu_s: float  # all threads of the server
-    acknowledged: int  # answered with ok, warm-up included
-
-    @property
-    def rate(self) -> float:
-        """Commands answered with ok a second."""
-        return self.commands / self.elapsed_s
-
-    @property
-    def server_us(self) -> float:
-        """Server CPU a command, in microseconds."""
-        return self.server_cpu_s * 1e6 / max(self.commands, 1)
-
-    @property
-    def generator_share(self) -> float:
-        """CPU of the load generator, 1.0 being one core in full."""
-        return self.generator_cpu_s / self.elapsed_s
-
-
-def measure(load: Load) -> Measured:
-    """Run a load in a process of its own.
+def measure(load: Load, *generator: str) -> Measured:
+    """Run a load in a process of its own: of this module, or of the one that is named with its words.
 
     Raises LoadError when that process fails, with its last words.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "bench.load"],
+        [sys.executable, "-m", *(generator or ("bench.load",))],
         input=json.dumps(dataclasses.asdict(load)),
         capture_output=True,
         text=True,
@@ -98,21 +61,6 @@ def measure(load: Load) -> Measured:
     if done.returncode != 0:
         raise LoadError((done.stderr.strip().splitlines() or ["the load generator failed without a word"])[-1])
     return Measured(**json.loads(done.stdout))
-
-
-def cpu_s(pid: int) -> float:
-    """User and system time of a process so far, in seconds, to 1/100 s.
-
-    Raises LoadError when it has ended.
-    """
-    try:
-        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        state = "X"
-    if state in "ZX":  # a zombie: its parent has yet to notice
-        raise LoadError(f"the server (process {pid}) has ended in the middle of a run")
-    user, system = fields[10:12]
-    return (int(user) + int(system)) / TICKS
 
 
 def uuid7s(count: int) -> list[str]:
@@ -198,29 +146,6 @@ class Connection:
         return latency
 
 
-class Tally:
-    """What the replies of a run said."""
-
-    def __init__(self) -> None:
-        self.commands = 0
-        self.refusals: Counter[str] = Counter()
-        self.latencies_s: list[float] = []
-        self.elapsed_s = 0.0
-
-    def percentile_ms(self, share: float) -> float:
-        """The latency that this share of the messages did not exceed, in milliseconds."""
-        ordered = sorted(self.latencies_s)
-        return ordered[min(int(len(ordered) * share), len(ordered) - 1)] * 1e3
-
-    def refused(self, reply: bytes) -> None:
-        """Count a reply that is not ok under what it says."""
-        try:
-            error = msgpack.unpackb(reply)["error"]
-            self.refusals[f"{error['code']}: {error['message']}"] += 1
-        except (ValueError, KeyError, TypeError):
-            self.refusals[f"not a reply: {reply[:80]!r}"] += 1
-
-
 def wait(poller: zmq.Poller, server_pid: int) -> list[zmq.Socket[bytes]]:
     """The sockets that have replies.
 
@@ -292,17 +217,7 @@ def run(load: Load) -> Measured:
         finally:
             for connection in connections:
                 connection.socket.close()
-    return Measured(
-        commands=tally.commands,
-        failed=tally.refusals.total(),
-        refusals=dict(warm.refusals + tally.refusals),
-        elapsed_s=tally.elapsed_s,
-        p50_ms=tally.percentile_ms(0.50),
-        p99_ms=tally.percentile_ms(0.99),
-        generator_cpu_s=own,
-        server_cpu_s=server,
-        acknowledged=warm.commands + tally.commands,
-    )
+    return tally.measured(warm, server, own)
 
 
 if __name__ == "__main__":

@@ -19,8 +19,12 @@ import msgspec
 from blake3 import blake3
 
 from bench.disk import MEMORY, file_system
+from bench.measured import LoadError
+from bench.plan import Plan
 from bench.process import CHECKOUT, end_with_parent
+from bench.table import Figure, Outcome, Target, table
 from storage_service.doors.manifest_worker import Asked, Told
+from storage_service.mount_tables import Mount
 from storage_service.rules.work import ManifestDone, WriteManifest
 
 FILES = 64
@@ -64,24 +68,25 @@ def bare_s(folder: Path) -> float:
 
 
 def manifest_s(root: Path, worker: subprocess.Popen[bytes], files: int) -> float:
-    """The seconds from the order to the manifest in place."""
+    """The seconds from the order to the manifest in place. Raises LoadError when there is none."""
     order = WriteManifest("s", "root/g/r/a", "u", 1, "file:///", ("a",), "manifest-1.json", "blake3", "Z")
     start = time.perf_counter()
-    worker.stdin.write(msgspec.json.encode(Asked(str(root), order)) + b"\n")  # type: ignore[union-attr]
+    worker.stdin.write(msgspec.json.encode(Asked(Mount(root), order), enc_hook=str) + b"\n")  # type: ignore[union-attr]
     worker.stdin.flush()  # type: ignore[union-attr]
     for line in worker.stdout:  # type: ignore[union-attr]
         result = msgspec.json.decode(line, type=Told).result
         if isinstance(result, ManifestDone):
             if result.files != files:
-                raise SystemExit(f"bench: the manifest has {result.files} files, not {files}")
+                raise LoadError(f"the manifest has {result.files} files, not {files}")
             return time.perf_counter() - start
         if result is not None:
-            raise SystemExit(f"bench: no manifest: {result.message}")
-    raise SystemExit("bench: the process ended without a manifest")
+            raise LoadError(f"no manifest: {result.message}")
+    raise LoadError("the process ended without a manifest")
 
 
-def run(root: Path, size: int, rounds: int) -> float:
-    """Write the files, measure both in turn, print the ratio; returns it."""
+def run(plan: Plan, root: Path) -> Outcome:
+    """Write the files, measure both in turn, print. Raises LoadError when there is no manifest."""
+    size = int(plan.manifest_gib * (1 << 30))
     folder = root / "a"
     folder.mkdir()
     content = os.urandom(min(BLOCK, max(size // FILES, 1)))
@@ -94,21 +99,28 @@ def run(root: Path, size: int, rounds: int) -> float:
         '{"acq_id": "root/g/r/a", "uid": "u", "segment": 1, "state": "finished", "sealed": true}'
     )
     with started("storage_service.doors.manifest_worker", str(os.getpid())) as worker:
-        for _ in range(rounds):
+        for _ in range(plan.rounds):
             bare.append(bare_s(folder))
             ours.append(manifest_s(root, worker, FILES + 1))
             (folder / "manifest-1.json").unlink()
-    ratio = median(each / own for each, own in zip(bare, ours, strict=True))
-    print(f"\nmanifest of {size / (1 << 30):.3g} GiB in {FILES} files")
-    print(f"  {'bare library':14}{size / median(bare) / (1 << 30):8.2f} GiB/s")
-    print(f"  {'manifest':14}{size / median(ours) / (1 << 30):8.2f} GiB/s{ratio:9.2f} of it (should be {SHOULD})")
-    return ratio
+    title = f"manifest of {plan.manifest_gib:.3g} GiB in {FILES} files"
+    gib = size / (1 << 30)
+    figure = Figure(
+        title,
+        "GiB/s",
+        gib / median(ours),
+        reference=gib / median(bare),
+        of="reading and hashing them with the bare library",
+        ratio=median(each / own for each, own in zip(bare, ours, strict=True)),
+        target=Target("ratio", SHOULD),
+    )
+    return Outcome([figure], {"bytes": size, "bare_s": bare, "manifest_s": ours})
 
 
 def main() -> None:
+    """Measure alone, or be the bare library."""
     parser = argparse.ArgumentParser(prog="python -m bench.manifest", description=__doc__)
     parser.add_argument("--gib", type=float, default=4.0, help="how much data, in GiB (default 4)")
-    parser.add_argument("--quick", action="store_true", help="64 MiB, one round: a smoke test, no figures")
     parser.add_argument("--folder", type=Path, default=CHECKOUT, help="on the disk to be measured")
     parser.add_argument("--reference", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
@@ -119,8 +131,11 @@ def main() -> None:
     if file_system(chosen.folder) in MEMORY:
         sys.exit(f"bench: {chosen.folder} is in memory; name a --folder on a disk.")
     with tempfile.TemporaryDirectory(prefix=".bench-", dir=chosen.folder) as folder:
-        size = 64 << 20 if chosen.quick else int(chosen.gib * (1 << 30))
-        run(Path(folder), size, 1 if chosen.quick else 3)
+        try:
+            outcome = run(Plan(manifest_gib=chosen.gib), Path(folder))
+        except LoadError as failure:
+            sys.exit(f"bench: {failure}")
+    print("\n".join(table(outcome.figures)))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,10 +28,18 @@ def end_with_parent() -> None:
 
 
 @contextmanager
-def program(module: str, *words: str, log: Path) -> Iterator[subprocess.Popen[str]]:
-    """`python -m module words...`, its standard output a pipe, its standard error in the file `log`.
+def program(module: str, *words: str, log: Path, asked: bool = False) -> Iterator[subprocess.Popen[str]]:
+    """`python -m module words...`, as `started` has it. Raises StartError when it cannot be started."""
+    with started([sys.executable, "-m", module, *words], log, asked) as process:
+        yield process
 
-    It is ended when the block is left. Settings of the service in the bench's own environment do not reach it.
+
+@contextmanager
+def started(words: list[str], log: Path, asked: bool = False) -> Iterator[subprocess.Popen[str]]:
+    """A process, its standard output a pipe, its standard error in the file `log`.
+
+    Where it is `asked` something, its standard input is a pipe, too. It is ended when the block is left. Settings
+    of the service in the bench's own environment do not reach it.
 
     Raises StartError when it cannot be started.
     """
@@ -38,17 +47,17 @@ def program(module: str, *words: str, log: Path) -> Iterator[subprocess.Popen[st
     with log.open("w") as errors:
         try:
             process = subprocess.Popen(
-                [sys.executable, "-m", module, *words],
+                words,
                 cwd=CHECKOUT,
                 env=environment,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if asked else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
                 preexec_fn=end_with_parent,
             )
         except OSError as error:
-            raise StartError(f"{module} cannot be started: {error}") from error
+            raise StartError(f"{words[0]} cannot be started: {error}") from error
     try:
         yield process
     finally:
@@ -64,6 +73,16 @@ def last_words(log: Path) -> str:
     """The last line that a program wrote to its standard error, or a note that there is none."""
     lines = log.read_text(errors="replace").split("\n")
     return next((line.strip() for line in reversed(lines) if line.strip()), "it wrote no word of it")
+
+
+def memory_mib(pid: int) -> float:
+    """Of a process, in memory; 0 when it has ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0.0
+    found = re.search(r"VmRSS:\s+(\d+) kB", status)
+    return int(found[1]) / 1024 if found else 0.0
 
 
 @contextmanager

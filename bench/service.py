@@ -3,7 +3,7 @@
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from bench.load import uuid7s
 from bench.process import StartError, last_words, program
 
 STORAGES = 8
+LOG = "service.log"
+DATABASE = Path("state", "storage.db")
 START_S = 20  # to the first answered ping
 ANSWER_S = 20
 
@@ -27,6 +29,8 @@ events = "{events}"
 
 [mounts]
 "file:///" = "data"
+
+{more}
 """
 
 
@@ -34,12 +38,14 @@ class Service:
     """A running service, asked one plain msgpack command after another."""
 
     def __init__(
-        self, endpoint: str, process: subprocess.Popen[str], log: Path, asking: zmq.Socket[bytes]
+        self, endpoints: tuple[str, str], process: subprocess.Popen[str], folder: Path, asking: zmq.Socket[bytes]
     ) -> None:
-        self.endpoint = endpoint
+        self.endpoint, self.events = endpoints
         self.pid = process.pid
+        self.folder = folder
+        self.start_s = 0.0  # from the start of its process to the first answered ping
         self._process = process
-        self._log = log
+        self._log = folder / LOG
         self._socket = asking
         self._asked = 0
 
@@ -48,9 +54,30 @@ class Service:
 
         Raises StartError when the service has ended, does not answer in time, or answers with anything but ok.
         """
+        self._send(cmd, args)
+        return self._result(cmd, timeout_s)
+
+    def ask_all(self, cmd: str, every: Iterable[dict[str, Any]], window: int = 16) -> None:
+        """A command with each of these arguments, so many of them outstanding at a time.
+
+        Raises StartError as `ask` does.
+        """
+        waiting = 0
+        for args in every:
+            if waiting == window:
+                self._result(cmd, ANSWER_S)
+                waiting -= 1
+            self._send(cmd, args)
+            waiting += 1
+        for _ in range(waiting):
+            self._result(cmd, ANSWER_S)
+
+    def _send(self, cmd: str, args: dict[str, Any]) -> None:
         self._asked += 1
         command = {"v": 1, "id": self._asked, "cmd": cmd, "args": args, "key": uuid7s(1)[0]}
         self._socket.send(msgpack.packb(command))
+
+    def _result(self, cmd: str, timeout_s: float) -> Any:
         deadline = time.monotonic() + timeout_s
         while not self._socket.poll(100):
             if self._process.poll() is not None:
@@ -66,6 +93,16 @@ class Service:
         if not reply["ok"]:
             raise StartError(f"the service refuses {cmd}: {reply['error']['code']}: {reply['error']['message']}")
         return reply["result"]
+
+    @property
+    def log_mib(self) -> float:
+        """The size of the database's write-ahead log."""
+        return size_mib(self.folder / "state" / "storage.db-wal")
+
+    @property
+    def store_mib(self) -> float:
+        """The size of the database, its write-ahead log included."""
+        return size_mib(self.folder / DATABASE) + self.log_mib
 
     def open_acquisitions(self) -> list[tuple[str, str]]:
         """New storages, each with a run and an open acquisition; their (storage_id, acq_id).
@@ -101,24 +138,33 @@ def free_endpoint() -> str:
         return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
 
 
+def size_mib(file: Path) -> float:
+    """Of a file, 0 where there is none."""
+    return file.stat().st_size / (1 << 20) if file.exists() else 0.0
+
+
 @contextmanager
-def running(folder: Path) -> Iterator[Service]:
+def running(folder: Path, more: str = "") -> Iterator[Service]:
     """The service with its state and data in `folder`, answering `ping`; ended at the end.
+
+    `more` is added to its configuration, as TOML.
 
     Raises StartError when it cannot be started or does not answer in START_S.
     """
     commands, events = free_endpoint(), free_endpoint()
-    configuration, log = folder / "storage.toml", folder / "service.log"
-    configuration.write_text(CONFIGURATION.format(commands=commands, events=events))
-    (folder / "data").mkdir()
-    (folder / "conversions").mkdir()
+    configuration = folder / "storage.toml"
+    configuration.write_text(CONFIGURATION.format(commands=commands, events=events, more=more))
+    (folder / "data").mkdir(exist_ok=True)
+    (folder / "conversions").mkdir(exist_ok=True)
+    start = time.perf_counter()
     with (
-        program("storage_service", "serve", "--config", str(configuration), log=log) as process,
+        program("storage_service", "serve", "--config", str(configuration), log=folder / LOG) as process,
         zmq.Context() as context,
         context.socket(zmq.DEALER) as asking,
     ):
         asking.linger = 0
         asking.connect(commands)
-        service = Service(commands, process, log, asking)
+        service = Service((commands, events), process, folder, asking)
         service.ask("ping", timeout_s=START_S)
+        service.start_s = time.perf_counter() - start
         yield service

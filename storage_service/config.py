@@ -1,7 +1,7 @@
 """The configuration: storage.toml, the environment and the command line, read into one frozen value.
 
 1. A key is taken from the first that names it: command line, environment, file, default. A table whose keys are
-   free text (`mounts`, `storages`, `conversion.env`) is one key, and is taken whole.
+   free text (`mounts`, `storages`, `logbooks`, `conversion.env`) is one key, and is taken whole.
 2. Every key is known and every value is right, or ConfigError says in one sentence which is not and what would be.
 3. What this version cannot do yet is refused, never accepted and ignored.
 4. Reading creates nothing, and looks at nothing but the file: whether a folder is there is found out by its door.
@@ -13,16 +13,19 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
-from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Struct
 
 from storage_protocol.limits import Limits
-from storage_service.config_rules import ENTRY_EXAMPLES, ENTRY_RULES, RULES, is_local, rooted
+from storage_service.config_logbooks import PATHS
+from storage_service.config_rules import ENTRY_EXAMPLES, ENTRY_RULES, RULES, is_local, rooted, rooted_files
+from storage_service.config_tables import Config as Config
+from storage_service.config_tables import ConfigSource as ConfigSource
+from storage_service.config_words import nearest, quoted, words
+from storage_service.mount_tables import placed
 
 FILE = "storage.toml"
 """Looked for in the working directory when no file is named."""
@@ -30,155 +33,9 @@ FILE = "storage.toml"
 VARIABLE = "STORAGE_SERVICE__"
 """What the environment's variables begin with: STORAGE_SERVICE__CONVERSION__TIMEOUT_S is conversion.timeout_s."""
 
-YEAR_S = 366 * 86_400
-
-Count = Annotated[int, Meta(ge=1)]
-
 
 class ConfigError(Exception):
     """The configuration cannot be used. The message is one sentence: the key, its value, what would be right."""
-
-
-class Endpoints(Struct, frozen=True, forbid_unknown_fields=True):
-    commands: str = "tcp://127.0.0.1:5570"
-    """ZeroMQ address of the ROUTER that takes commands: tcp://ADDRESS:PORT or ipc://PATH, the path absolute."""
-
-    events: str = "tcp://127.0.0.1:5571"
-    """ZeroMQ address of the PUB that sends events; as `commands`."""
-
-    insecure: bool = False
-    """Whether an endpoint may be reached from other hosts, although nothing is encrypted and nobody is asked who
-    they are."""
-
-
-class Conversion(Struct, frozen=True, forbid_unknown_fields=True):
-    scripts_dir: Path = Path("conversions")
-    """The folder, absolute, below which every conversion script lies."""
-
-    max_parallel: Count = 2
-    """How many conversions run at the same time."""
-
-    timeout_s: Annotated[float, Meta(gt=0, le=YEAR_S)] = 3600.0
-    """Seconds that one attempt may take; then it is ended and has failed."""
-
-    max_attempts: Count = 1
-    """How often a conversion is started before it has failed. An attempt that the service ended does not count."""
-
-    retry_backoff_s: Annotated[float, Meta(ge=0, le=300)] = 2.0
-    """Seconds before the second attempt; twice as many before each further one, up to 300."""
-
-    max_interruptions: Count = 20
-    """How many attempts in a row the service may have ended itself before the conversion has failed."""
-
-    grace_s: Annotated[float, Meta(ge=0, le=3600)] = 5.0
-    """Seconds between TERM and KILL when a conversion is ended."""
-
-    log_bytes: Annotated[int, Meta(ge=4096)] = 16 << 20
-    """Bytes of a script's output that are kept in the log of one attempt; the rest is dropped."""
-
-    env: dict[str, str] = {}
-    """Variables added to the environment of every script: name to value."""
-
-    pid_namespace: bool = False
-    """Whether every script runs below a PID namespace of its own, where the kernel grants one."""
-
-
-class Journal(Struct, frozen=True, forbid_unknown_fields=True):
-    keep_days: int = 0
-    """Days for which events are kept; 0 is for ever, which is all that this version can do."""
-
-    keys_keep_days: Annotated[int, Meta(ge=1, le=3650)] = 7
-    """Days for which an idempotency key is remembered, at least; `describe` reports them as `key_days`."""
-
-
-class Trash(Struct, frozen=True, forbid_unknown_fields=True):
-    keep_days: Annotated[int, Meta(ge=0, le=36_500)] = 7
-    """Days for which what `remove` has set aside is kept before it is deleted; 0: never deleted by itself."""
-
-
-class Space(Struct, frozen=True, forbid_unknown_fields=True):
-    min_free_bytes: Annotated[int, Meta(ge=0)] = 0
-    """Bytes that must be free on a mount point for a new acquisition; 0: it is tried whatever is free."""
-
-    low_free_bytes: Annotated[int, Meta(ge=0)] = 0
-    """Bytes below which a mount point is told to be low; 0: never."""
-
-    min_free_bytes_of: dict[str, int] = {}
-    """The first of them for single mount points: name to bytes."""
-
-    low_free_bytes_of: dict[str, int] = {}
-    """The second of them for single mount points: name to bytes."""
-
-    look_s: Annotated[float, Meta(ge=0.1, le=3600)] = 5.0
-    """Seconds from one look at the mount points to the next."""
-
-    def bounds(self, mp: str) -> tuple[int, int]:
-        """The minimum and the low bound of a mount point, in bytes."""
-        minimum = self.min_free_bytes_of.get(mp, self.min_free_bytes)
-        return minimum, self.low_free_bytes_of.get(mp, self.low_free_bytes)
-
-
-class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
-    processes: Annotated[int, Meta(ge=1, le=64)] = 1
-    """How many processes list and hash files below each mount point."""
-
-
-class StorageFiles(Struct, frozen=True, forbid_unknown_fields=True):
-    """A table `[storages.<pattern>]`: what is kept beside the data of the storages whose id it fits."""
-
-    manifest: Literal["blake3", "sizes", "off"] = "blake3"
-    """What the manifest of a sealed acquisition has of each file: its BLAKE3, its size and time alone; or none."""
-
-
-class Config(Struct, frozen=True, forbid_unknown_fields=True):
-    """What `load` returns. Every path in it is absolute; none was looked at."""
-
-    state_dir: Path = Path("var")
-    """The folder of the database and of the lock, on a local file system."""
-
-    database: str = "sqlite:///storage.db"
-    """sqlite:///NAME, a file in `state_dir`; see `database_path`."""
-
-    endpoints: Endpoints = Endpoints()
-    """Where clients reach the service."""
-
-    mounts: dict[str, Path] = field(default_factory=lambda: {"file:///": Path("data")})
-    """Mount point as clients name it, to the folder where this host reaches it."""
-
-    conversion: Conversion = Conversion()
-    """How conversion scripts are run."""
-
-    journal: Journal = Journal()
-    """How long events and keys are kept."""
-
-    trash: Trash = Trash()
-    """How long what `remove` has set aside is kept."""
-
-    space: Space = Space()
-    """How much has to be free on mount points."""
-
-    manifest: Manifest = Manifest()
-    """How manifests are written."""
-
-    storages: dict[str, StorageFiles] = {}
-    """What is kept beside the data, by a pattern of storage ids with *, ? and [...]; see `files_of`."""
-
-    limits: Limits = Limits()
-    """Limits of messages and values. They can be lowered, and `frame_bytes` raised; `key_days` is
-    `journal.keys_keep_days`."""
-
-    warnings: tuple[str, ...] = ()
-    """Sentences to be logged at every start: what is allowed but should be known."""
-
-    @property
-    def database_path(self) -> Path:
-        """The database's file."""
-        return self.state_dir / self.database.removeprefix("sqlite:///")
-
-    def files_of(self, storage_id: str) -> StorageFiles:
-        """The first table whose pattern fits, in the order of the file; the defaults if none does."""
-        fitting = (files for pattern, files in self.storages.items() if fnmatchcase(storage_id, pattern))
-        return next(fitting, StorageFiles())
 
 
 # Least and most. The protocol's numbers are the most, but for a frame, which may be as large as a message. The
@@ -238,12 +95,12 @@ def _parsed(path: Path) -> dict[str, Any]:
 
 def _flat(table: dict[str, Any], prefix: str, origin: str) -> Iterator[tuple[str, _Given]]:
     for name, value in table.items():
-        key = prefix + _quoted(name)
+        key = prefix + quoted(name)
         if key in KEYS:
             yield key, _Given(value, origin, text=False)
         elif key not in _TABLES:
             raise ConfigError(
-                f"{origin}{key} is not a known key; the nearest is {_nearest(key, [*KEYS, *_TABLES])}."
+                f"{origin}{key} is not a known key; the nearest is {nearest(key, [*KEYS, *_TABLES])}."
             )
         elif not isinstance(value, dict):
             raise _wrong(key, _Given(value, origin, text=False), "it must be a table")
@@ -257,13 +114,13 @@ def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, _Given]
         if name in variables:
             yield variables[name], _Given(value, f"{name}: ", text=True)
         elif name.startswith(VARIABLE):
-            raise ConfigError(f"{name} is not a known variable; the nearest is {_nearest(name, [*variables])}.")
+            raise ConfigError(f"{name} is not a known variable; the nearest is {nearest(name, [*variables])}.")
 
 
 def _from_command_line(overrides: Mapping[str, str]) -> Iterator[tuple[str, _Given]]:
     for key, value in overrides.items():
         if key not in KEYS:
-            raise ConfigError(f"command line: {key} is not a known key; the nearest is {_nearest(key, [*KEYS])}.")
+            raise ConfigError(f"command line: {key} is not a known key; the nearest is {nearest(key, [*KEYS])}.")
         yield key, _Given(value, "command line: ", text=True)
 
 
@@ -273,7 +130,7 @@ def _read(key: str, given: _Given, base: Path) -> Any:
     try:
         value = msgspec.convert(given.value, str if kind is Path else kind, strict=not given.text)
     except msgspec.ValidationError as error:
-        raise _wrong(key, given, f"it must be {_words(kind)}") from error
+        raise _wrong(key, given, f"it must be {words(kind)}") from error
     if key in ("endpoints.commands", "endpoints.events"):
         value = rooted(value, base)
     if wrong := RULES[key](value) if key in RULES else None:
@@ -296,8 +153,15 @@ def _entries(key: str, given: _Given, base: Path) -> dict[str, Any]:
         )
     for name, value in table.items():
         if wrong := ENTRY_RULES[key](name, value):
-            raise _wrong(f"{key}.{_quoted(name)}", given._replace(value=value), wrong)
-    return {name: str(base / value) for name, value in table.items()} if key == "mounts" else table
+            raise _wrong(f"{key}.{quoted(name)}", given._replace(value=value), wrong)
+    if key == "storages":
+        return {pattern: rooted_files(files, base) for pattern, files in table.items()}
+    if key == "logbooks":
+        return {
+            name: value | {path: str(base / value[path]) for path in PATHS if path in value}
+            for name, value in table.items()
+        }
+    return {name: placed(name, value, base) for name, value in table.items()} if key == "mounts" else table
 
 
 def _agreeing(config: Config, given: dict[str, _Given]) -> Config:
@@ -311,7 +175,7 @@ def _agreeing(config: Config, given: dict[str, _Given]) -> Config:
     for key, bounds in (("min", config.space.min_free_bytes_of), ("low", config.space.low_free_bytes_of)):
         if strange := next((name for name in bounds if name not in config.mounts), None):
             key = f"space.{key}_free_bytes_of"
-            raise _wrong(f"{key}.{_quoted(strange)}", given[key], "no mount point of mounts has that name")
+            raise _wrong(f"{key}.{quoted(strange)}", given[key], "no mount point of mounts has that name")
     warnings = []
     for key, (address, who) in {
         "endpoints.commands": (endpoints.commands, "give any command"),
@@ -357,22 +221,6 @@ _DEFAULTS: dict[str, Any] = msgspec.to_builtins(Config(), enc_hook=str)
 del _DEFAULTS["warnings"], _DEFAULTS["limits"]["key_days"]
 
 
-def _words(kind: Any) -> str:
-    """A type in words: what would be right."""
-    if kind is bool or kind is Path:
-        return "true or false" if kind is bool else "the path of a folder"
-    info = msgspec.inspect.type_info(kind)
-    if not isinstance(info, msgspec.inspect.IntType | msgspec.inspect.FloatType):
-        return "a text"
-    noun = "an int" if isinstance(info, msgspec.inspect.IntType) else "a number"
-    bounds = [
-        f"{word} {bound}"
-        for word, bound in (("above", info.gt), ("of at least", info.ge), ("at most", info.le))
-        if bound is not None
-    ]
-    return f"{noun} {' and '.join(bounds)}" if bounds else noun
-
-
 def _wrong(key: str, given: _Given, right: str) -> ConfigError:
     """The sentence about a value, without what may be secret: scripts' variables, options, an address's login."""
     if isinstance(given.value, dict):
@@ -383,12 +231,5 @@ def _wrong(key: str, given: _Given, right: str) -> ConfigError:
         shown = re.sub(r"(?<=://).*(?=@)", "***", repr(given.value))
     if len(shown) > 120:
         shown = f"{shown[:120]}..."
+    key = re.sub(r"(?<=://)[^\"]*(?=@)", "***", key)  # a mount point's name is part of it
     return ConfigError(f"{given.origin}{key} is {shown}; {right}.")
-
-
-def _nearest(key: str, known: list[str]) -> str:
-    return get_close_matches(key, known, n=1, cutoff=0.0)[0]
-
-
-def _quoted(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else msgspec.json.encode(name).decode()

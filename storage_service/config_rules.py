@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from storage_protocol import names
+from storage_service.mount_tables import mount
+from storage_service.rules.configuration import is_own
+
+from .config_logbooks import logbook_server
 
 _IPC_PATH_BYTES = 107  # the most that the address of a Unix domain socket has room for on Linux
 _TCP = re.compile(r"tcp://(\*|[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+(?:%[^\]]+)?\]):([0-9]{1,5})")
@@ -56,8 +60,16 @@ def endpoint(address: str) -> str | None:
     return "it must be tcp://ADDRESS:PORT with a port of 1 to 65535, or ipc://PATH"
 
 
-def journal_keep_days(days: int) -> str | None:
-    return "this version keeps events for ever, so it must be 0" if days else None
+def module(address: str) -> str | None:
+    """The address of a Pyrame module, or empty."""
+    host, colon, port = address.rpartition(":")
+    if not address or (colon and host and host.isprintable() and port.isdecimal() and 1 <= int(port) <= 65_535):
+        return None
+    return "it must be HOST:PORT"
+
+
+def remote(text: str) -> str | None:
+    return None if text in ("refuse", "scratch") else "it must be refuse or scratch"
 
 
 RULES: dict[str, Callable[[Any], str | None]] = {
@@ -66,17 +78,11 @@ RULES: dict[str, Callable[[Any], str | None]] = {
     "endpoints.commands": endpoint,
     "endpoints.events": endpoint,
     "conversion.scripts_dir": folder,
-    "journal.keep_days": journal_keep_days,
+    "conversion.remote": remote,
+    "conversion.scratch_dir": folder,
+    "sources.varmod": module,
 }
 """By key; the value has its type and is in its range."""
-
-
-def mount(name: str, value: object) -> str | None:
-    if isinstance(value, dict) or name.lower().startswith(("s3://", "sftp://")):
-        return "this version reaches only mount points that are folders of this host, given by the folder's path"
-    if wrong := names.mount_point(name):
-        return f"of the name of a mount point, {wrong}"
-    return folder(value) if isinstance(value, str) else "it must be the path of a folder"
 
 
 def variable(name: str, value: object) -> str | None:
@@ -93,8 +99,46 @@ def free_bytes(name: str, value: object) -> str | None:
     return None if type(value) is int and 0 <= value <= names.INT64_MAX else "it must be an int of at least 0"
 
 
+_KINDS = ("file", "cmod", "program")
+
+
+def _no_word(given: object) -> bool:
+    return not isinstance(given, str) or not given or "\0" in given
+
+
+def config_source(value: object) -> str | None:
+    """Where configurations are taken from: a table with one of `file`, `cmod` and `program`, and maybe `name`."""
+    if not isinstance(value, dict) or sum(kind in value for kind in _KINDS) != 1:
+        return 'must be a table with one of file, cmod and program, like { file = "setup.xml" }'
+    if strange := next((key for key in value if key not in (*_KINDS, "name")), None):
+        return f"has no key {strange!r}; there are: {', '.join(_KINDS)}, name"
+    name = value.get("name", "config.xml")
+    if not isinstance(name, str) or names.folder(name):
+        return f"has the name {name!r:.80}, which must be that of a file without a folder"
+    if is_own(name):
+        return f"has the name {name!r:.80}, and the service itself writes a file of that name beside the data"
+    kind = next(kind for kind in _KINDS if kind in value)
+    given = value[kind]
+    if kind == "program":
+        texts = isinstance(given, list) and given and not any(map(_no_word, given))
+        return None if texts else 'has a program that is no list of texts, like ["/opt/daq/dump", "--all"]'
+    if kind == "cmod":
+        return (
+            None if isinstance(given, str) and given and not module(given) else "has a cmod that is no HOST:PORT"
+        )
+    return None if isinstance(given, str) and not folder(given) else "has a file that is no path"
+
+
+def _one_of(*allowed: str) -> Callable[[object], str | None]:
+    return lambda given: None if given in allowed else f"must be one of {', '.join(allowed)}, and is {given!r:.80}"
+
+
 # The keys of a table [storages.<pattern>], and what each may be.
-STORAGE_FILES: dict[str, tuple[str, ...]] = {"manifest": ("blake3", "sizes", "off")}
+STORAGE_FILES: dict[str, Callable[[object], str | None]] = {
+    "manifest": _one_of("blake3", "sizes", "off"),
+    "entries": _one_of("run", "acquisition", "problems", "off"),
+    "config": config_source,
+}
 
 
 def storage_files(pattern: str, value: object) -> str | None:
@@ -103,17 +147,18 @@ def storage_files(pattern: str, value: object) -> str | None:
     if not isinstance(value, dict):
         return 'it must be a table like { manifest = "sizes" }'
     for key, given in value.items():
-        allowed = STORAGE_FILES.get(key)
-        if allowed is None:
+        rule = STORAGE_FILES.get(key)
+        if rule is None:
             return f"{key!r} is not a known key of it; there are: {', '.join(STORAGE_FILES)}"
-        if given not in allowed:
-            return f"its {key} must be one of {', '.join(allowed)}, and is {given!r:.80}"
+        if wrong := rule(given):
+            return f"its {key} {wrong}"
     return None
 
 
 ENTRY_RULES: dict[str, Callable[[str, object], str | None]] = {
     "mounts": mount,
     "storages": storage_files,
+    "logbooks": logbook_server,
     "conversion.env": variable,
     "space.min_free_bytes_of": free_bytes,
     "space.low_free_bytes_of": free_bytes,
@@ -123,6 +168,7 @@ ENTRY_RULES: dict[str, Callable[[str, object], str | None]] = {
 ENTRY_EXAMPLES = {
     "mounts": '{"file:///": "/data"}',
     "storages": '{"test*": {"manifest": "off"}}',
+    "logbooks": '{"main": {"url": "http://elog.example:8080"}}',
     "conversion.env": '{"NAME": "text"}',
     "space.min_free_bytes_of": '{"file:///": 1000000000}',
     "space.low_free_bytes_of": '{"file:///": 1000000000}',
@@ -136,6 +182,14 @@ def rooted(address: str, base: Path) -> str:
     if path == address or not path or path.startswith("@"):
         return address
     return f"ipc://{base / path}"
+
+
+def rooted_files(files: dict[str, Any], base: Path) -> dict[str, Any]:
+    """A table [storages.<pattern>] with the path of a configuration's file made absolute."""
+    source = files.get("config")
+    if not source or "file" not in source:
+        return files
+    return {**files, "config": {**source, "file": str(base / source["file"])}}
 
 
 def is_local(address: str) -> bool:

@@ -22,19 +22,35 @@ from msgspec.structs import replace
 
 from storage_protocol.records import TrashEntry
 
-from .doors.folders import FolderMount, runnable_script
+from .doors.conversion_scratch import Scratch
 from .doors.log_writer import LogWriter
+from .doors.mount_kinds import door_of
+from .doors.remote_mount import RemoteMount
+from .doors.remote_trash import RemoteTrash
+from .doors.runnable import runnable_script
 from .doors.trash import Measured, Place, Trash
-from .doors.trash_sweep import Sweep
+from .doors.trash_schedule import Schedule
 from .failpoints import passing
+from .mount_answers import NO_ANSWER as NO_ANSWER
+from .mount_answers import away, does_not_answer, not_configured
+from .mount_tables import Mount
 from .rules.space import Look
-from .rules.work import ACQ_MARKER, Failed, Fault, MakeFolder, Order, ReachMount, Result, RunScript, WriteMarker
+from .rules.work import (
+    ACQ_MARKER,
+    Ended,
+    Failed,
+    Fault,
+    MakeFolder,
+    Order,
+    ReachMount,
+    Result,
+    RunScript,
+    SyncData,
+)
 
 THREADS = 4
 SEAL_THREADS = 2
 DEADLINE_S = 10.0
-# The reason of what is told in the place of an answer.
-NO_ANSWER = "no answer"
 
 _log = structlog.get_logger("storage_service")
 
@@ -54,15 +70,22 @@ class Door(Protocol):
 
     def local_path(self, path: tuple[str, ...]) -> Path: ...
 
+    def free_bytes(self) -> int | None: ...
+
+    def sweep(self, keep_s: float, expired: Callable[[tuple[TrashEntry, ...]], None]) -> Schedule[Any]: ...
+
+    def close(self) -> None: ...
+
     @property
-    def trash(self) -> Trash: ...
+    def trash(self) -> Trash | RemoteTrash: ...
 
 
 class _Mount:
     """One mount point: its door, its threads, what is late, and the look at it that `get_status` waits for."""
 
-    def __init__(self, mp: str, door: Door, bounds: Bounds = (0, 0)) -> None:
+    def __init__(self, mp: str, door: Door, bounds: Bounds = (0, 0), elsewhere: bool = False) -> None:
         self.minimum, self.low = bounds
+        self.elsewhere = elsewhere
         self.mp = mp
         self.door = door
         self.pool = ThreadPoolExecutor(THREADS, f"mount {mp}")
@@ -70,7 +93,7 @@ class _Mount:
         self.logs = ThreadPoolExecutor(1, f"logs {mp}")
         self.late: set[object] = set()
         self.probe: asyncio.Future[dict[str, Any]] | None = None
-        self.sweep: Sweep | None = None
+        self.sweep: Schedule[Any] | None = None
 
     def in_time(
         self,
@@ -119,29 +142,37 @@ class Mounts:
 
     def __init__(
         self,
-        roots: Mapping[str, Path],
+        mounts: Mapping[str, Mount],
         scripts_dir: Path,
-        door: Callable[[str, Path, Path], Door] = FolderMount,
+        door: Callable[[str, Mount, Path], Door] = door_of,
         deadline_s: float = DEADLINE_S,
         bounds: Callable[[str], Bounds] = lambda mp: (0, 0),
+        scratch: Scratch | None = None,
     ) -> None:
+        self.scratch = scratch
         self._deadline_s = deadline_s
         self._scripts_dir = scripts_dir
-        self._mounts = {mp: _Mount(mp, door(mp, root, scripts_dir), bounds(mp)) for mp, root in roots.items()}
+        self._mounts = {
+            mp: _Mount(mp, door(mp, mount, scripts_dir), bounds(mp), mount.path is None)
+            for mp, mount in mounts.items()
+        }
         self._watching: asyncio.TimerHandle | None = None
         # All mount points share the scripts folder: where it hangs, what needs no script goes on.
-        self._scripts = _Mount("the scripts folder", door("", scripts_dir, scripts_dir))
+        self._scripts = _Mount("the scripts folder", door("", Mount(path=scripts_dir), scripts_dir))
 
     def carry_out(self, order: Order, tell: Tell) -> None:
         """Do what the order says; `tell` hears what came of it, in time or as `unavailable`."""
         mount = self._mounts.get(order.mp)
         if mount is None:
-            tell(_not_configured(order))
+            tell(not_configured(order))
         elif mount.late:
-            tell(_does_not_answer(mount.mp))
-        elif isinstance(order, WriteMarker) and order.sync_data:
+            tell(does_not_answer(mount.mp))
+        elif isinstance(order, SyncData):
             loop = asyncio.get_running_loop()
             mount.seals.submit(lambda: loop.call_soon_threadsafe(tell, _done(mount.door, order)))
+        elif isinstance(order, MakeFolder) and order.script is not None and mount.elsewhere and not self.scratch:
+            message = f"{mount.mp} lies elsewhere, and conversion.remote is refuse; leave {order.script} out."
+            tell(Failed("invalid_name", message, {"field": "convert_script", "rule": "elsewhere"}))
         elif isinstance(order, MakeFolder) and order.script is not None:
             unchecked = replace(order, script=None)
 
@@ -153,7 +184,7 @@ class Mounts:
 
             self._find_script(order.script, checked)
         else:
-            work, refuse = (lambda: _begun(mount, order)), (lambda: _does_not_answer(mount.mp))
+            work, refuse = (lambda: _begun(mount, order)), (lambda: does_not_answer(mount.mp))
             mount.in_time(mount.pool, self._deadline_s, work, refuse, tell)
 
     def _find_script(self, name: str, tell: Callable[[Path | Fault], None]) -> None:
@@ -167,9 +198,9 @@ class Mounts:
                 return fault
 
         if scripts.late:
-            tell(_away("The scripts folder"))
+            tell(away("The scripts folder"))
         else:
-            scripts.in_time(scripts.pool, self._deadline_s, work, lambda: _away("The scripts folder"), tell)
+            scripts.in_time(scripts.pool, self._deadline_s, work, lambda: away("The scripts folder"), tell)
 
     def open_script(self, order: RunScript, tell: Callable[[Opened], None]) -> None:
         """The script, the folder and the open log of a conversion; or why there are none, with the reason
@@ -178,16 +209,20 @@ class Mounts:
         if mount is None:
             tell(Fault("unavailable", f"The mount point {order.mp} is not configured any more.", reason="mount"))
         elif mount.late:
-            tell(_away(f"The mount point {mount.mp}"))
+            tell(away(f"The mount point {mount.mp}"))
         else:
 
             def found(script: Path | Fault) -> None:
                 if isinstance(script, Fault):
                     tell(script)
                     return
+                if mount.elsewhere and self.scratch:  # for as long as it takes to fetch everything
+                    loop = asyncio.get_running_loop()
+                    mount.seals.submit(lambda: loop.call_soon_threadsafe(tell, self._open(mount, order, script)))
+                    return
                 work, refuse = (
                     (lambda: self._open(mount, order, script)),
-                    (lambda: _away(f"The mount point {mount.mp}")),
+                    (lambda: away(f"The mount point {mount.mp}")),
                 )
                 mount.in_time(mount.pool, self._deadline_s, work, refuse, tell, _close_log)
 
@@ -196,13 +231,21 @@ class Mounts:
     def _open(self, mount: _Mount, order: RunScript, script: Path) -> Opened:
         door = mount.door
         try:
+            if self.scratch and isinstance(door, RemoteMount):
+                return (script, *self.scratch.fetch(door, order, mount.seals))
             return script, door.local_path(order.path), door.open_log(order.path, order.log_name)
         except Fault as fault:
             if fault.code == "unavailable" and isinstance(_done(door, ReachMount(mount.mp)), Failed):
-                return _away(f"The mount point {mount.mp}")
+                return away(f"The mount point {mount.mp}")
             return fault
         except Exception as error:  # noqa: BLE001  a defect of a door must reach who waits
             return Fault("unavailable", f"The conversion cannot be started: {error}.", reason=repr(error))
+
+    def bring_back(self, result: Ended, tell: Callable[[Ended], None]) -> None:
+        """Bring back what an attempt that ran in a copy has made; `tell` hears what came of both."""
+        loop = asyncio.get_running_loop()
+        if not self.scratch or not self.scratch.ended(result, lambda told: _call(loop, tell, told)):
+            tell(result)
 
     def logs(self, mp: str) -> Executor:
         """Where the logs of conversions below this mount point are written; what is late has failed."""
@@ -231,7 +274,9 @@ class Mounts:
         def looked(mount: _Mount, state: dict[str, Any]) -> None:
             if self._watching is not None:
                 reason = f"The mount point {mount.mp} cannot be used: {state['reason']}"
-                tell(Look(mount.mp, state["free_bytes"], reason.rstrip(".") + ".", mount.minimum, mount.low))
+                answers = state["state"] == "ok"
+                free = state["free_bytes"]
+                tell(Look(mount.mp, free, reason.rstrip(".") + ".", mount.minimum, mount.low, answers))
 
         def answered(mount: _Mount, told: asyncio.Future[dict[str, Any]]) -> None:
             looked(mount, told.result())
@@ -289,7 +334,7 @@ class Mounts:
                 loop.call_soon_threadsafe(expired, entries)
 
         for mount in self._mounts.values():
-            mount.sweep = Sweep(mount.door.trash, mount.mp, keep_s, tell)
+            mount.sweep = mount.door.sweep(keep_s, tell)
             mount.sweep.start()
 
     def close(self) -> None:
@@ -302,27 +347,17 @@ class Mounts:
                 mount.sweep.stop()
             for pool in (mount.pool, mount.seals, mount.logs):
                 pool.shutdown(wait=False, cancel_futures=True)
+            mount.door.close()
 
 
-def make_first_mount(roots: Mapping[str, Path], state_dir: Path) -> None:
-    """At the very first start, make the folder of the default mount point where it lies beside the state.
-
-    Only then: later, a folder that is not there is a disk that is not mounted.
-    """
-    root = roots.get("file:///")
-    if root is not None and state_dir.parent in root.parents:
-        with suppress(OSError):  # the start warns of a mount point that is not there
-            root.mkdir(parents=True, exist_ok=True)
+def _call(loop: asyncio.AbstractEventLoop, tell: Callable[[Ended], None], told: Ended) -> None:
+    loop.call_soon_threadsafe(tell, told)
 
 
 def _close_log(opened: Opened) -> None:
     """Of a log that was opened too late: nothing was written to it, so that this waits for no disk."""
     if not isinstance(opened, Fault):
         os.close(opened[2])
-
-
-def _away(what: str) -> Fault:
-    return Fault("unavailable", f"{what} does not answer; try again when it does.", reason=NO_ANSWER)
 
 
 def _done(door: Door, order: Order) -> Result:
@@ -338,8 +373,8 @@ def _begun(mount: _Mount, order: Order) -> Result:
     """As `_done`, but nothing new is begun where too little is free for it."""
     if mount.minimum and isinstance(order, MakeFolder) and order.marker_name == ACQ_MARKER:
         with suppress(OSError):  # the door says what is wrong with it
-            free = _free(mount)
-            if free < mount.minimum:
+            free = mount.door.free_bytes()
+            if free is not None and free < mount.minimum:
                 message = (
                     f"The mount point {mount.mp} has {free} bytes free; a new acquisition needs {mount.minimum}. "
                     "Make room there and try again."
@@ -348,35 +383,16 @@ def _begun(mount: _Mount, order: Order) -> Result:
     return _done(mount.door, order)
 
 
-def _does_not_answer(mp: str) -> Failed:
-    message = f"The mount point {mp} does not answer; try again when it does."
-    return Failed("unavailable", message, {"reason": NO_ANSWER})
-
-
-def _not_configured(order: Order) -> Failed:
-    if isinstance(order, ReachMount):
-        message = f"The mount point {order.mp!r} is not configured; the service's [mounts] must name it."
-        return Failed("not_found", message, {"what": "mount", "id": order.mp})
-    message = f"The mount point {order.mp!r} is not configured any more; nothing can be done there until it is."
-    return Failed("unavailable", message, {"reason": "mount point not configured"})
-
-
 def _state(mount: _Mount) -> dict[str, Any]:
     result = _done(mount.door, ReachMount(mount.mp))
     if isinstance(result, Failed):
         return _unavailable(mount.mp, result.message)
     try:
-        free = _free(mount)
+        free = mount.door.free_bytes()
     except OSError as error:
         return _unavailable(mount.mp, error.strerror or str(error))
     trash = mount.door.trash.measured
     return {"mp": mount.mp, "state": "ok", "free_bytes": free, "reason": None, "trash": trash}
-
-
-def _free(mount: _Mount) -> int:
-    """Bytes that are free there for the service. Raises OSError."""
-    disk = os.statvfs(mount.door.local_path(()))
-    return disk.f_bavail * disk.f_frsize
 
 
 def _unavailable(mp: str, reason: str) -> dict[str, Any]:

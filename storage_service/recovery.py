@@ -31,5 +31,6 @@ def take_up(desk: Desk, snapshot: Snapshot, now: Now) -> dict[str, Any]:
         "conversions_queued": len(snapshot.conversions) - len(running),
         "conversions_interrupted": len(running),
         "manifests_to_write": len(snapshot.dues),
+        "entries_to_write": len(snapshot.owed),
         "intents": {kind: kinds.count(kind) for kind in sorted(set(kinds))},
     }

@@ -11,8 +11,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -28,6 +26,7 @@ from storage_protocol.times import to_wire
 from .bus.endpoint import Endpoint
 from .bus.publisher import Publisher
 from .config import Config
+from .database import Database
 from .description import description
 from .desk.batch import Batch, Journal
 from .desk.desk import EXPIRED, LOOKED, Desk, Now
@@ -35,9 +34,13 @@ from .desk.keyring import Keyring
 from .desk.messages import Ticket
 from .desk.out import Out
 from .doors.conversion import Scripts, Settings
+from .doors.conversion_scratch import Scratch
 from .doors.manifest_processes import ManifestProcesses
+from .doors.mount_kinds import make_first_mount
 from .failpoints import passing
-from .mounts import NO_ANSWER, Mounts, make_first_mount
+from .logbooks import Logbooks, elogs
+from .mount_tables import folders
+from .mounts import NO_ANSWER, Mounts
 from .notify import notify
 from .queries import READERS, Queries
 from .reading import Reading
@@ -46,6 +49,8 @@ from .rules import render
 from .rules.conversions import Policy
 from .rules.state import Conversion, Places
 from .rules.work import Ended, Fault, RunScript
+from .sources import Sources
+from .store.contents import SqliteContents
 from .store.interface import Committed, NotWrittenError, Snapshot, UnknownOutcomeError
 from .store.lock import StateLock
 from .store.lookups import SqliteLookups
@@ -80,15 +85,15 @@ class Service:
         self._config = config
         self._lock = StateLock(config.state_dir)
         if not config.database_path.exists():
-            make_first_mount(config.mounts, config.state_dir)
-        places = Places({mp: str(root) for mp, root in config.mounts.items()})
-        self._writer = SqliteWriter(config.database_path)
-        snapshot = self._writer.snapshot()
-        self._lookups = SqliteLookups(config.database_path)
+            make_first_mount(folders(config.mounts), config.state_dir)
+        places = Places({mp: str(each.path) if each.path else None for mp, each in config.mounts.items()})
+        writer = SqliteWriter(config.database_path)
+        snapshot = writer.snapshot()
+        self._database = Database(writer, SqliteLookups(config.database_path), self._cannot_tidy)
         readers = [Reader(config.database_path, places, snapshot.journal_id) for _ in range(READERS)]
-        self._mounts = Mounts(config.mounts, config.conversion.scripts_dir, bounds=config.space.bounds)
-        self._writer_thread = ThreadPoolExecutor(1, "writer")
-        self._lookup_thread = ThreadPoolExecutor(1, "look-ups")
+        given = config.conversion
+        scratch = Scratch(given.scratch_dir) if given.remote == "scratch" else None
+        self._mounts = Mounts(config.mounts, given.scripts_dir, bounds=config.space.bounds, scratch=scratch)
         self._started_at = to_wire(time.time())
         self._journal_id = snapshot.journal_id
         self._service_id = str(uuid4())
@@ -118,6 +123,9 @@ class Service:
             fresh=lambda: str(uuid4()),
             defect=lambda incident, error: _log.error("defect", incident=incident, exc_info=error),
             manifest_kind=lambda storage_id: config.files_of(storage_id).manifest,
+            events_keep_s=config.journal.keep_days * 86_400.0,
+            fetches=lambda storage_id: config.files_of(storage_id).config is not None,
+            entries_of=lambda storage_id: config.files_of(storage_id).entries,
         )
 
     # A life
@@ -136,6 +144,9 @@ class Service:
         settings = Settings(given.timeout_s, given.grace_s, given.log_bytes, locks, given.env, given.pid_namespace)
         self._scripts = Scripts(loop, settings, self._on_progress, self._on_ended)
         self._manifests = ManifestProcesses(loop, config.mounts, config.manifest.processes, self._outcome)
+        self._sources = Sources(config, self._database.ask, self._mounts, self._outcome)
+        contents = SqliteContents(config.database_path)
+        self._logbooks = Logbooks(elogs(config.logbooks), contents, self._desk.state.places, self._outcome)
         try:
             tails, last_seq = self._journal.tails(), self._journal.last_seq
             self._publisher = Publisher(self._context, config.endpoints.events, tails, last_seq)
@@ -197,6 +208,8 @@ class Service:
         self._desk.start_no_more()
         patience = self._loop.time() + PATIENCE_S
         self._manifests.close()
+        await self._sources.close()
+        await self._logbooks.close()
         await self._scripts.close()
         passing("shell.scripts_ended")
         try:
@@ -215,12 +228,9 @@ class Service:
         self._publisher.close(LINGER_MS)
         await self._loop.run_in_executor(None, self._context.term)
         passing("shell.sockets_closed")
-        for pool in (self._writer_thread, self._lookup_thread):
-            pool.shutdown()
         self._queries.close()
         self._mounts.close()
-        self._lookups.close()
-        self._writer.close()
+        self._database.close()
         self._lock.release()
         self._watchdog.close()
         _log.info("stopped", last_seq=self._journal.last_seq, **self._endpoint.counts())
@@ -231,6 +241,9 @@ class Service:
         return Now(time.time(), time.monotonic())
 
     def _on_ended(self, result: Ended) -> None:
+        self._mounts.bring_back(result, self._on_result)
+
+    def _on_result(self, result: Ended) -> None:
         passing("shell.script_ended")
         self._queries.progress.pop(result.conversion_id, None)
         self._desk.ended(result, self._now())
@@ -261,6 +274,7 @@ class Service:
                 **self._queries.counts(),
                 **self._endpoint.counts(),
             },
+            "logbooks": self._desk.work.logbooks.status(),
             "loop": self._watchdog.status(),
             "conversion_protection": self._scripts.protection.told(),
             "warnings": self._warnings(),
@@ -296,7 +310,7 @@ class Service:
         if batch is not None:
             passing("shell.batch_handed")
             self._reading.cut()
-            self._writer_thread.submit(self._commit, batch, self._desk.key_date(self._now()))
+            self._database.commit(batch, self._desk.key_date(self._now()), partial(self._committed, batch))
         if self._tick is not None:
             self._tick.cancel()
         wait = self._desk.next_tick() - time.monotonic()
@@ -311,13 +325,15 @@ class Service:
             self._publisher.publish(row.topic, row.seq, row.body)
         self._publisher.variables(out.variables, self._now().wall)
         if out.look_ups:
-            self._hand(self._lookup_thread, partial(self._lookups.look_up, out.look_ups), self._looked_up)
+            self._database.look_up(out.look_ups, self._looked_up)
         if out.queries:
             self._queries.answer(out.queries)
         passing("shell.events_published")
         for work_id, order in out.orders:
             passing("shell.order_handed")
             self._mounts.carry_out(order, partial(self._outcome, work_id))
+        for work_id, asked in out.readings:
+            self._sources.take(work_id, asked)
         for script in out.scripts:
             passing("shell.script_handed")
             self._mounts.open_script(script, partial(self._start_script, script))
@@ -326,18 +342,8 @@ class Service:
             self._scripts.cancel(conversion_id)
         passing("shell.manifests_handed")
         self._manifests.carry_out(out.manifests, out.manifest_cancels)
-
-    def _hand(self, pool: ThreadPoolExecutor, work: Callable[[], Any], tell: Callable[[Any], None]) -> None:
-        """Do `work` in a thread; `tell` hears in the loop what came of it, an exception too."""
-
-        def run() -> None:
-            try:
-                result = work()
-            except Exception as error:  # noqa: BLE001  what a thread meets is told in the loop
-                result = error
-            self._loop.call_soon_threadsafe(tell, result)
-
-        pool.submit(run)
+        passing("shell.logbooks_handed")
+        self._logbooks.carry_out(out.logbooks)
 
     def _outcome(self, work_id: str, result: Any) -> None:
         passing("shell.outcome_told")
@@ -364,15 +370,6 @@ class Service:
 
     # The transaction
 
-    def _commit(self, batch: Batch, key_date: float) -> None:
-        """In the writer's thread."""
-        result: Committed | Exception
-        try:
-            result = self._writer.commit(batch, key_date)
-        except Exception as error:  # noqa: BLE001  told in the loop
-            result = error
-        self._loop.call_soon_threadsafe(self._committed, batch, result)
-
     def _committed(self, batch: Batch, result: Committed | Exception) -> None:
         if isinstance(result, NotWrittenError):
             _log.error("not written", reason=str(result))
@@ -388,6 +385,9 @@ class Service:
                 self._desk.expire_again()
         self._after()
         self._reading.go_on()
+
+    def _cannot_tidy(self, error: Exception) -> None:
+        self._crash("the database cannot be tidied up", error)
 
     def _on_defect(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """An exception that nobody caught: memory may no longer be what the database says."""

@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -27,7 +28,7 @@ from typing import Any
 
 from storage_protocol.commands import Command
 from storage_service.desk.batch import Batch, JournalRow
-from storage_service.store.interface import Committed
+from storage_service.store.interface import Committed, UnknownOutcomeError
 from tests.support import lives
 from tests.support.crash_vfs import CrashDisk
 from tests.support.sqlite_store import SqliteStore
@@ -79,7 +80,7 @@ class PoweredStore(SqliteStore):
     def _open(self) -> None:
         super()._open()
         # Often so small that checkpoints come all the time.
-        self.writer._db.wal_autocheckpoint(self.disk.random.choice([1, 4, 20, 1000]))
+        self.writer.checkpoint_pages = self.disk.random.choice([1, 4, 20, 1000])
 
     def reopen(self) -> None:
         """The power goes, if it is not gone; the next life is on what the disk has."""
@@ -105,6 +106,8 @@ class PoweredStore(SqliteStore):
             self.kept, self.acknowledged = self.kept.and_then(batch), self.acknowledged + 1
         elif not gone:
             self.out = batch
+        with suppress(UnknownOutcomeError):  # the power goes there, too: the next life looks
+            self.writer.tidy()
         return done
 
     def _look(self) -> None:

@@ -49,7 +49,7 @@ def order_below(place: Place, level: str, number: int) -> MakeFolder | WriteMark
     if number % 3 == 0:
         return make_run()
     if number % 3 == 1:
-        return WriteMarker(MP, ("beam", "run_1"), RUN_MARKER, make_run().marker, RUN, "u1", sync_data=False)
+        return WriteMarker(MP, ("beam", "run_1"), RUN_MARKER, make_run().marker, RUN, "u1")
     return make_acq(path, id_)
 
 

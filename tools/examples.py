@@ -23,6 +23,7 @@ CONVERSION_ID = "2c9e6a70-1b5d-4c83-a6f4-91e0d7b8c353"
 JOURNAL_ID = "0e8f4b62-7a3c-4d19-b5e6-c2d1a0f9e864"
 SERVICE_ID = "d41c7e95-8b60-4f2a-93d7-5a6b0c1e2f75"
 KEY = "019b0a7c-5c00-7a3e-8d21-6f4e9b0c1d86"
+LOGBOOK = "main/Shift log"
 EARLY, LATE = "2026-05-04T07:30:00.000000Z", "2026-05-04T07:42:10.250000Z"
 
 COMMANDS_ASKED: tuple[Command, ...] = (
@@ -68,6 +69,7 @@ COMMANDS_ASKED: tuple[Command, ...] = (
     commands.GetRun(run_id=RUN_ID),
     commands.GetAcq(acq_id=ACQ_ID),
     commands.ListAcqs(storage_id=STORAGE_ID, state="finished", limit=10),
+    commands.SetConfig(storage_id=STORAGE_ID, document=b"<daq gain='2'/>\n", name="daq.xml"),
     commands.SetVar(ns="slow_control", name="hv.target_V", value=1450.0),
     commands.AddVar(name="spills", delta=1),
     commands.GetVar(ns="slow_control", name="hv.target_V"),
@@ -92,9 +94,11 @@ COMMANDS_ASKED: tuple[Command, ...] = (
     commands.Describe(),
     commands.GetStatus(),
     commands.ReplayEvents(after_seq=41, topics=("acquisition.", "conversion.failed/daq/"), limit=500),
+    commands.PruneEvents(before_seq=1_000_000),
     commands.ListTrash(mp="file:///", limit=20),
     commands.RestoreTrash(uid=RUN_UID, replace=True),
     commands.EmptyTrash(older_than_s=86_400.0),
+    commands.RebuildRundb(path="commissioning"),
 )
 
 STORAGE = records.Storage(
@@ -171,6 +175,17 @@ ACQ_OPEN = records.Acquisition(
     warnings=(),
 )
 MARK = records.CountedMark("ecal", True, {"events": 120_000, "bytes": 5_000_000_000}, EARLY)
+CONFIG_BLAKE3 = "0a3f7c9d5e1b8264f0c7a91d3e5b7f2846c0d9e1a3b5c7d9f1e2a4b6c8d0e2f4"
+STATISTICS = {
+    "events": records.Statistic(
+        records.Reading(1000, None, None, None, EARLY), records.Reading(121_000, None, None, None, LATE), 120_000
+    ),
+    "ca:HV:V": records.Statistic(
+        records.Reading(1450.0, "V", "NO_ALARM", None, EARLY),
+        records.Reading(None, None, None, "There was no answer within 5 s.", LATE),
+    ),
+}
+CONFIGURATIONS = (records.Configuration("daq.xml", "start", CONFIG_BLAKE3, 16, "set_config_storage"),)
 ACQ_FINISHED = replace(
     ACQ_OPEN,
     state="finished",
@@ -224,6 +239,11 @@ EVENTS_TOLD: dict[str, tuple[str | None, str | None, Any]] = {
     "storage.producer_unregistered": (STORAGE_ID, STORAGE_ID, {"producer": "ecal"}),
     "storage.producer_lost": (STORAGE_ID, STORAGE_ID, {"producer": "hcal"}),
     "storage.producer_back": (STORAGE_ID, STORAGE_ID, {"producer": "hcal"}),
+    "storage.config_set": (
+        STORAGE_ID,
+        STORAGE_ID,
+        {"name": "daq.xml", "blake3": CONFIG_BLAKE3, "bytes": 16},
+    ),
     "storage.warning": (STORAGE_ID, STORAGE_ID, {"what": "mount", "message": "file:/// does not answer."}),
     "group.created": (None, GROUP_ID, GROUP),
     "run.created": (STORAGE_ID, RUN_ID, RUN),
@@ -245,6 +265,11 @@ EVENTS_TOLD: dict[str, tuple[str | None, str | None, Any]] = {
     ),
     "acquisition.finished": (STORAGE_ID, ACQ_ID, ACQ_FINISHED),
     "acquisition.aborted": (STORAGE_ID, ACQ_ID, ACQ_ABORTED),
+    "acquisition.measured": (
+        STORAGE_ID,
+        ACQ_ID,
+        {**SEGMENT, "when": "end", "statistics": STATISTICS, "configurations": CONFIGURATIONS},
+    ),
     "acquisition.sealed": (STORAGE_ID, ACQ_ID, SEGMENT),
     "acquisition.manifest_written": (
         STORAGE_ID,
@@ -279,6 +304,21 @@ EVENTS_TOLD: dict[str, tuple[str | None, str | None, Any]] = {
             ("recovered", 12_000_000_000, "The mount point file:/// has room again: 12000000000 bytes are free."),
         )
     },
+    "logbook.failed": (
+        None,
+        LOGBOOK,
+        {"logbook": LOGBOOK, "message": "The logbook server main: it did not answer within 20 s."},
+    ),
+    "logbook.recovered": (
+        None,
+        LOGBOOK,
+        {"logbook": LOGBOOK, "message": f"The logbook {LOGBOOK} takes entries again."},
+    ),
+    "logbook.written": (
+        STORAGE_ID,
+        RUN_ID,
+        {"logbook": LOGBOOK, "entry": 1742, "what": "run", "key": f"run-{RUN_UID}"},
+    ),
     "conversion.queued": (STORAGE_ID, ACQ_ID, QUEUED),
     "conversion.started": (STORAGE_ID, ACQ_ID, RUNNING),
     "conversion.succeeded": (
@@ -323,11 +363,24 @@ RESULTS: dict[str, Any] = {
         "annotations": (records.Annotation(ACQ_ID, ACQ_UID, "quality", "bad", "Zoë", LATE),),
         "cursor": None,
     },
+    "get_acq": replace(ACQ_FINISHED, sealed=True, statistics=STATISTICS, configurations=CONFIGURATIONS),
+    "set_config_storage": {"blake3": CONFIG_BLAKE3},
     "get_conversion": RUNNING,
     "add_var": {"value": 42},
     "list_vars": {"vars": {"hv.state": "on", "hv.target_V": 1450.0}},
     "ping": {"time": LATE},
     "list_trash": {"entries": (TRASHED,), "cursor": None, "unreachable": ()},
+    "rebuild_rundb": {
+        "mp": "file:///",
+        "path": "commissioning",
+        "groups": 2,
+        "runs": 7,
+        "acqs": 31,
+        "known": 0,
+        "folders": 44,
+        "skipped": (records.Skipped("commissioning/notes", "Its run.json cannot be understood."),),
+        "skipped_count": 1,
+    },
     "empty_trash": {"entries": 1, "bytes": 5_000_000_000, "more": False, "unreachable": ()},
 }
 

@@ -4,7 +4,7 @@
     python tools/pages.py check     exit code 1, naming each stale file
 
 protocol/LIFECYCLE.md from the tables of storage_service.rules.lifecycle, protocol/MESSAGES.md from
-storage_protocol, protocol/vectors from tools/examples.py.
+storage_protocol, protocol/vectors from tools/examples.py, the schemas of marker files in protocol/schemas.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import fields
 
@@ -26,6 +27,7 @@ from storage_protocol import errors, events, limits, records  # noqa: E402
 from storage_protocol.commands import COMMANDS  # noqa: E402
 from storage_protocol.specs import Argument, CommandSpec  # noqa: E402
 from storage_service.rules.lifecycle import ABSENT, TABLES, Row  # noqa: E402
+from storage_service.rules.rebuild_work import AcqFile, RunFile  # noqa: E402
 from tools import vectors  # noqa: E402
 
 MADE = "<!-- Made by tools/pages.py from the code. Change the code, then run `make pages`. -->"
@@ -96,6 +98,7 @@ RESULTS: dict[str, dict[str, str]] = {
         "list_acqs": "`acqs`: list of [Acquisition](#acquisition); `cursor`: str or nil",
     },
     "4.3 Configuration and variables": {
+        "set_config_storage": "`blake3`: str, or nil where it was taken back",
         "set_var": "`value`: as it was given",
         "add_var": "`value`: the sum, an int or a float",
         "get_var": "`value`",
@@ -126,12 +129,14 @@ RESULTS: dict[str, dict[str, str]] = {
             "`started_at`: str; `journal`: map of `journal_id`, `first_seq`, `last_seq`; `mounts`: list of maps "
             "of `mp`, `state`, `free_bytes`, `reason`, and `trash`, a map of `entries`, `bytes`, `measured_at`; "
             "`conversions`: map of state to count; `conversion_protection`: map of `runner`, `flock`, "
-            "`pid_namespace`: bool, `reason`: str or nil; `queues`: map of what waits to count; `loop`: map of "
+            "`pid_namespace`: bool, `reason`: str or nil; `queues`: map of what waits to count; `logbooks`: list "
+            "of maps of `logbook`, `waiting`, `state`, `reason`; `loop`: map of "
             "`stalls`, `longest_s`; `storages`: int; `warnings`: list of str"
         ),
         "replay_events": (
             "`events`: list of event bodies; `last_seq`, `oldest_seq`: int; `journal_id`: str; `more`: bool"
         ),
+        "prune_events": "`before_seq`: int",
     },
     "4.7 Trash": {
         "list_trash": (
@@ -140,9 +145,16 @@ RESULTS: dict[str, dict[str, str]] = {
         "restore_trash": "[TrashEntry](#trashentry), and `rundb`: bool; `acqs`: int",
         "empty_trash": "`entries`, `bytes`: int; `more`: bool; `unreachable`: list of str",
     },
+    "4.8 Rebuild": {
+        "rebuild_rundb": (
+            "`mp`, `path`: str; `groups`, `runs`, `acqs`, `known`, `folders`: int; "
+            "`skipped`: list of [Skipped](#skipped); `skipped_count`: int"
+        ),
+    },
 }
 RECORDS = (
-    *(records.Storage, records.Run, records.Acquisition, records.CountedMark, records.Marked),
+    *(records.Storage, records.Document, records.Run, records.Acquisition, records.CountedMark, records.Marked),
+    *(records.Statistic, records.Reading, records.Configuration),
     *(
         records.Node,
         records.AcquisitionNode,
@@ -152,6 +164,7 @@ RECORDS = (
         records.Warn,
     ),
     records.TrashEntry,
+    records.Skipped,
 )
 
 
@@ -160,6 +173,8 @@ def pages() -> dict[str, str]:
     made = {"protocol/LIFECYCLE.md": _lifecycle(), "protocol/MESSAGES.md": _messages()}
     for name, document in vectors.documents().items():
         made[f"protocol/vectors/{name}"] = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    for kind, record in {"run": RunFile, "acquisition": AcqFile}.items():
+        made[f"protocol/schemas/{kind}.json"] = json.dumps(_schema(kind, record), indent=1) + "\n"
     return made
 
 
@@ -185,6 +200,24 @@ def write(root: Path) -> list[str]:
 
 def _content(path: Path) -> str | None:
     return path.read_text(encoding="utf-8") if path.exists() else None
+
+
+# The schemas of marker files
+
+
+def _schema(kind: str, record: type[Struct]) -> dict[str, Any]:
+    """The JSON Schema of `run.json` or `acquisition.json`: the record, and what says of which form the file is."""
+    (root,), below = msgspec.json.schema_components((record,), ref_template="#/$defs/{name}")
+    defined = below.pop(root["$ref"].rpartition("/")[2])
+    form = f"storage-service/{kind}/1"
+    defined["properties"] = {"format": {"const": form}, **defined["properties"]}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:storage-service:{kind}:1",
+        **defined,
+        "required": ["format", *defined["required"]],
+        "$defs": below,
+    }
 
 
 # The life cycles

@@ -36,19 +36,28 @@ def documents() -> dict[str, dict[str, Any]]:
     }
 
 
+def shown(value: Any) -> Any:
+    """A value as JSON has it: a bin is a map with its bytes in hex under `bin`."""
+    if isinstance(value, bytes):
+        return {"bin": value.hex()}
+    if isinstance(value, dict):
+        return {key: shown(each) for key, each in value.items()}
+    return [shown(each) for each in value] if isinstance(value, list) else value
+
+
 def _command(id: int, command: Command) -> dict[str, Any]:
     frame = codec.encode_command(id, command, KEY if command.MUTATING else None)
-    return {"name": command.CMD, "hex": frame.hex(), "message": msgspec.msgpack.decode(frame)}
+    return {"name": command.CMD, "hex": frame.hex(), "message": shown(msgspec.msgpack.decode(frame))}
 
 
 def _result(name: str, result: Any) -> dict[str, Any]:
     frame = codec.encode_ok("a-1", result)
-    return {"name": f"result of {name}", "hex": frame.hex(), "message": msgspec.msgpack.decode(frame)}
+    return {"name": f"result of {name}", "hex": frame.hex(), "message": shown(msgspec.msgpack.decode(frame))}
 
 
 def _refusal(refusal: errors.Refusal) -> dict[str, Any]:
     frame = codec.encode_refusal(7, refusal)
-    return {"name": refusal.code, "hex": frame.hex(), "message": msgspec.msgpack.decode(frame)}
+    return {"name": refusal.code, "hex": frame.hex(), "message": shown(msgspec.msgpack.decode(frame))}
 
 
 def _event(type_: str, storage_id: str | None, subject: str | None, data: Any) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from .errors import (
     InvalidNameError,
     JournalChangedError,
     KeyExpiredError,
+    MountError,
     NotFoundError,
     OverloadedError,
     RefusedError,
@@ -37,6 +38,7 @@ from .errors import (
     WrongStateError,
 )
 from .events import EventStream
+from .mounts import Mounts, Place
 from .outbox import Drained
 from .spool import Refused, Spooled, read_spool
 
@@ -58,8 +60,11 @@ __all__ = [
     "InvalidNameError",
     "JournalChangedError",
     "KeyExpiredError",
+    "MountError",
+    "Mounts",
     "NotFoundError",
     "OverloadedError",
+    "Place",
     "Refused",
     "RefusedError",
     "ReplyTimeoutError",

@@ -16,6 +16,7 @@ from storage_protocol.records import Acquisition, AcquisitionNode, Conversion, M
 
 from .annotations import Annotations
 from .calls import S, read
+from .configuration import Configuration
 from .replies import (
     AcquisitionPage,
     ConversionPage,
@@ -23,6 +24,7 @@ from .replies import (
     Emptied,
     EventPage,
     NodePage,
+    Rebuilt,
     Restored,
     Status,
     StorageList,
@@ -43,7 +45,7 @@ def _node_page(result: Any, cmd: str) -> NodePage:
     return NodePage(tuple(_node(each, cmd) for each in page.get("nodes", ())), page.get("cursor"))
 
 
-class Commands(Annotations[S], Variables[S]):
+class Commands(Annotations[S], Configuration[S], Variables[S]):
     """All commands as methods."""
 
     # 4.1 Life cycle of a storage
@@ -314,6 +316,10 @@ class Commands(Annotations[S], Variables[S]):
         """How the service fares: journal, mounts, conversions, queues, warnings."""
         return await self._ask(c.GetStatus(), Status)
 
+    async def prune_events(self, before_seq: int) -> int | S:
+        """Give the events before this one up, for good; its seq again."""
+        return await self._change_to(c.PruneEvents(before_seq=before_seq), lambda result: result["before_seq"])
+
     async def replay_events(
         self,
         after_seq: int = 0,
@@ -341,3 +347,13 @@ class Commands(Annotations[S], Variables[S]):
     ) -> Emptied | S:
         """Give up what was set aside, for good: all of it, one entry, or what is older."""
         return await self._change(c.EmptyTrash(mp=mp, uid=uid, older_than_s=older_than_s), Emptied)
+
+    # 4.8 Rebuild
+
+    async def rebuild_rundb(self, *, mp: str = "file:///", path: str = "") -> Rebuilt | S:
+        """Bring back into the RunDB what the marker files below a mount point, or a folder of it, tell of.
+
+        It may take minutes. After a ReplyTimeoutError the service goes on; asked again while it does, it is
+        UnavailableError. `call` with `deadline_s=None` waits as long as it takes.
+        """
+        return await self._change(c.RebuildRundb(mp=mp, path=path), Rebuilt)

@@ -164,6 +164,12 @@ class EventsForgottenError(StorageError):
     CODE = "events_forgotten"
 
 
+class MountError(StorageError):
+    """A location has no place on this host: the table of mount points does not know it, or it cannot be used."""
+
+    CODE = "mount"
+
+
 class CursorFileError(StorageError):
     """The file of a cursor holds none, or cannot be read or written."""
 

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from storage_protocol.events import Event
 from storage_protocol.names import Value
-from storage_protocol.records import Acquisition, Annotation, Conversion, Node, Storage, TrashEntry
+from storage_protocol.records import Acquisition, Annotation, Conversion, Node, Skipped, Storage, TrashEntry
 
 from .cursor import Cursor
 
@@ -91,6 +91,26 @@ class Emptied(Struct, frozen=True):
     unreachable: tuple[str, ...] = ()
 
 
+class Rebuilt(Struct, frozen=True):
+    """What a rebuild of the RunDB has brought back.
+
+    groups, runs, acqs  how many came back
+    known               runs and acquisitions that the RunDB had already
+    folders             that were looked into
+    skipped             folders that could not be taken, the first 100 of `skipped_count`
+    """
+
+    mp: str
+    path: str
+    groups: int
+    runs: int
+    acqs: int
+    known: int
+    folders: int
+    skipped: tuple[Skipped, ...]
+    skipped_count: int
+
+
 class EventPage(Struct, frozen=True):
     """Events of the journal, oldest first.
 
@@ -155,6 +175,15 @@ class ConversionProtection(Struct, frozen=True):
     reason: str | None = None
 
 
+class LogbookStatus(Struct, frozen=True):
+    """An electronic logbook: its `state` is `ok` or `failed`, `waiting` counts what is still to be written."""
+
+    logbook: str
+    waiting: int
+    state: str
+    reason: str | None = None
+
+
 class Status(Struct, frozen=True):
     """How the service fares. `conversions` counts by state, `storages` is how many there are."""
 
@@ -166,3 +195,4 @@ class Status(Struct, frozen=True):
     queues: dict[str, Any]
     storages: int
     warnings: list[Any]
+    logbooks: tuple[LogbookStatus, ...] = ()

@@ -2,7 +2,7 @@
 
 A type is an annotation with a `Meta`: its `description` is the name that `describe` and refusals use, and its
 `extra` may hold `rule` (a name in `names.RULES`), `read` (brings other accepted forms into one, before the type
-is checked), `later` (an argument of a later version: only its default is taken), `integer` and `where`.
+is checked), `integer` and `where`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,11 @@ def _names(raw: object) -> object:
     return [part.strip() for part in raw.split(",") if part.strip()] if isinstance(raw, str) else raw
 
 
+def _document(raw: object) -> object:
+    """A text is kept as its UTF-8."""
+    return raw.encode() if isinstance(raw, str) else raw
+
+
 def _time(raw: object) -> object:
     if not isinstance(raw, str):
         return raw
@@ -42,6 +47,7 @@ RunName = Annotated[str, Meta(description="run_name", extra={"rule": "run_name"}
 RunPattern = Annotated[str, Meta(description="run_name, may hold {n}", extra={"rule": "run_pattern"})]
 AcqName = Annotated[str, Meta(description="acq_name", extra={"rule": "acq_name"})]
 GroupPath = Annotated[str, Meta(description="brg_path", extra={"rule": "brg_path"})]
+TreePath = Annotated[str, Meta(description="tree_path", extra={"rule": "tree_path"})]
 MountPoint = Annotated[str, Meta(description="mount point", extra={"rule": "mount_point"})]
 ParamName = Annotated[str, Meta(description="param", extra={"rule": "param"})]
 Params = Annotated[
@@ -54,6 +60,9 @@ Summary = Annotated[
 ]
 AnyValue = Annotated[str | int | float | bool | None, Meta(description="value", extra={"values": True})]
 Delta = Annotated[int | float, Meta(description="int or float", extra={"values": True})]
+Document = Annotated[
+    bytes | None, Meta(description="str or bin of at most 983040 bytes, or nil", extra={"read": _document})
+]
 Short = Annotated[str, Meta(description="str of at most 128 characters", max_length=128)]
 Where = Annotated[
     dict[str, Any], Meta(description="map of param to a value or a map of comparisons", extra={"where": True})
@@ -82,4 +91,13 @@ ConversionState = Annotated[
     Meta(description='"queued", "running", "succeeded", "failed" or "cancelled"'),
 ]
 Topics = Annotated[tuple[str, ...], Meta(description="list of topic prefixes")]
-LaterText = Annotated[str, Meta(description="nil in this version", extra={"later": True})]
+ElogServer = Annotated[
+    str, Meta(description="str of 1 to 1024 printable characters", pattern=r"\A[^\x00-\x1f\x7f]{1,1024}\Z")
+]
+ElogName = Annotated[
+    str,
+    Meta(
+        description="str of 1 to 128 printable characters without /, not . or ..",
+        pattern=r"\A(?!\.{1,2}\Z)[^\x00-\x1f\x7f/]{1,128}\Z",
+    ),
+]

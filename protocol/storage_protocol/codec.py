@@ -302,13 +302,10 @@ def _read_arguments(name: str, spec: CommandSpec, given: dict[str, Any], limits:
 
 
 def _read_special(spec: CommandSpec, given: dict[str, Any]) -> dict[str, Any] | Refusal:
-    """Arguments that are understood in several forms, and those of a later version."""
+    """Arguments that are understood in several forms."""
     read = dict(given)
     for field in spec.special & given.keys():
         arg, raw = spec.args[field], given[field]
-        if arg.later:
-            message = f"{field} is {shown(raw)}; this version of the service takes nothing but nil there."
-            return bad_request(message, field)
         if arg.read is not None:
             try:
                 read[field] = arg.read(raw)

@@ -9,6 +9,10 @@ from msgspec import field
 from . import arguments as a
 from .annotations import AnnotateNode as AnnotateNode
 from .annotations import ListAnnotations as ListAnnotations
+from .configuration import SetConfig as SetConfig
+from .journal import PruneEvents as PruneEvents
+from .journal import ReplayEvents as ReplayEvents
+from .rebuild import RebuildRundb as RebuildRundb
 from .specs import Command as Command
 from .specs import CommandSpec, spec_of
 from .variables import AddVar as AddVar
@@ -30,8 +34,8 @@ class InitStorage(Command, frozen=True, kw_only=True):
     brg_mp: a.MountPoint = "file:///"
     brg_path: a.GroupPath = ""
     brg_parent_id: a.Id = "root"
-    elog_server: a.LaterText | None = None
-    elog_name: a.LaterText | None = None
+    elog_server: a.ElogServer | None = None
+    elog_name: a.ElogName | None = None
     stats_names: a.Names = ()
     producers_count: a.Count = 1
     finish_timeout_s: a.Seconds | None = None
@@ -322,16 +326,6 @@ class GetStatus(Command, frozen=True, kw_only=True):
     CMD: ClassVar = "get_status"
 
 
-class ReplayEvents(Command, frozen=True, kw_only=True):
-    """Events of the journal, oldest first."""
-
-    CMD: ClassVar = "replay_events"
-    after_seq: a.Seq = 0
-    topics: a.Topics = ()
-    subject: a.Id | None = None
-    limit: a.PageSize = 1000
-
-
 # 4.7 Trash
 
 
@@ -371,11 +365,11 @@ COMMANDS: dict[str, CommandSpec] = {
         *(HeartbeatProducer, GetStorage, ListStorages),
         *(NewRun, SetParamRun, NewAcq, SetParamAcq, MarkAsFinished, CloseAcq, AbortAcq),
         *(GetRun, GetAcq, ListAcqs),
-        *(SetVar, AddVar, GetVar, ListVars),
+        *(SetConfig, SetVar, AddVar, GetVar, ListVars),
         *(NewGroup, GetNode, ListNodes, FindNodes, AnnotateNode, ListAnnotations),
         *(ListConversions, GetConversion, RetryConversion, CancelConversion),
-        *(Ping, Describe, GetStatus, ReplayEvents),
-        *(ListTrash, RestoreTrash, EmptyTrash),
+        *(Ping, Describe, GetStatus, ReplayEvents, PruneEvents),
+        *(ListTrash, RestoreTrash, EmptyTrash, RebuildRundb),
     )
 }
 

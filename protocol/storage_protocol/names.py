@@ -59,6 +59,16 @@ def path(text: str) -> str | None:
     return _first_wrong(parts)
 
 
+def tree_path(text: str) -> str | None:
+    """The path of any folder of a group, a run or an acquisition below a mount point: 0 to 32 segments."""
+    if not text:
+        return None
+    parts = text.split("/")
+    if len(parts) > 32:
+        return "it must be at most 32 segments joined by /"
+    return _first_wrong(parts)
+
+
 def _first_wrong(parts: list[str]) -> str | None:
     for part in parts:
         if wrong := folder(part):
@@ -112,6 +122,7 @@ RULES: dict[str, Callable[[str], str | None]] = {
     "run_pattern": run_pattern,
     "acq_name": acq_name,
     "brg_path": path,
+    "tree_path": tree_path,
     "param": param,
     "mount_point": mount_point,
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from .names import Value
 
@@ -25,8 +25,18 @@ class Warn(Struct, frozen=True):
     time: str
 
 
-class Storage(Struct, frozen=True):
-    """A storage: its state, the arguments of `init_storage`, its producers and its open acquisitions."""
+class Document(Struct, frozen=True):
+    """A configuration that was handed in for later acquisitions: the name of its file, and of its content the
+    BLAKE3 and the size in bytes."""
+
+    name: str
+    blake3: str
+    bytes: int
+
+
+class Storage(Struct, frozen=True, omit_defaults=True):
+    """A storage: its state, the arguments of `init_storage`, its producers and its open acquisitions. `config`
+    is what was handed in to be saved beside later ones, and is there only where something was."""
 
     storage_id: str
     state: str
@@ -46,6 +56,7 @@ class Storage(Struct, frozen=True):
     open_acqs: tuple[str, ...]
     warnings: tuple[Warn, ...]
     created_at: str
+    config: Document | None = None
 
 
 class Run(Struct, frozen=True):
@@ -69,9 +80,50 @@ class CountedMark(Struct, frozen=True):
     time: str
 
 
-class Acquisition(Struct, frozen=True):
+class Reading(Struct, frozen=True):
+    """A look at a variable. `unit` and `severity` (of its alarm) are None where its source has none; `missing`
+    says in one sentence why it could not be read, else it is None. `time` is RFC 3339."""
+
+    value: Value
+    unit: str | None
+    severity: str | None
+    missing: str | None
+    time: str
+
+
+class Statistic(Struct, frozen=True):
+    """A variable at the start and at the end of a segment, each None before it was looked at. `difference`: end
+    minus start, None where one of them is no number."""
+
+    start: Reading | None = None
+    end: Reading | None = None
+    difference: int | float | None = None
+
+
+class Configuration(Struct, frozen=True):
+    """A configuration that was saved beside the data in `file`. `when` is `start`, or `end` where it had changed
+    until then; `source` is `set_config_storage`, or what of the service's configuration it was taken from."""
+
+    file: str
+    when: str
+    blake3: str
+    bytes: int
+    source: str
+
+
+class DiskUse(Struct, frozen=True):
+    """What was in an acquisition's folder when it was sealed: files, their sizes, and what they take on the disk,
+    in bytes."""
+
+    files: int
+    bytes: int
+    allocated: int
+
+
+class Acquisition(Struct, frozen=True, omit_defaults=True):
     """An acquisition. `segment` counts from 1; `expected` and `finished` are marks; `missing` are the expected
-    names that have not marked, `failed` those that marked `ok: false` (None: without a name)."""
+    names that have not marked, `failed` those that marked `ok: false` (None: without a name). `statistics`
+    and `configurations` are those of the segment, and are there only where it has any."""
 
     acq_id: str
     uid: str
@@ -96,6 +148,8 @@ class Acquisition(Struct, frozen=True):
     finished_at: str | None
     reason: str
     warnings: tuple[Warn, ...]
+    statistics: dict[str, Statistic] = field(default_factory=dict)
+    configurations: tuple[Configuration, ...] = ()
 
 
 class Marked(Struct, frozen=True):
@@ -144,6 +198,13 @@ class Annotation(Struct, frozen=True):
     value: Value
     author: str
     time: str
+
+
+class Skipped(Struct, frozen=True):
+    """A folder that `rebuild_rundb` could not take: its path below the mount point, and one sentence why."""
+
+    path: str
+    reason: str
 
 
 class Conversion(Struct, frozen=True):

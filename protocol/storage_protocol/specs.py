@@ -23,7 +23,6 @@ class Argument(Struct, frozen=True):
               map, each of its keys
     values    its value, or each value of the map, is a parameter's value
     read      brings other accepted forms into the one that is checked
-    later     only the default is taken: the argument belongs to a later version
     integer   an int
     where     conditions on parameters
     """
@@ -36,7 +35,6 @@ class Argument(Struct, frozen=True):
     rule: str | None
     values: bool
     read: Any
-    later: bool
     integer: bool
     where: bool
 
@@ -50,7 +48,7 @@ class CommandSpec(Struct, frozen=True):
     """A command of the closed table: its type, and its arguments by name.
 
     required  the arguments that must be given
-    special   those that have a `read`, or are `later`
+    special   those that have a `read`
     checked   those whose value is looked at beyond its type
     """
 
@@ -92,7 +90,6 @@ def spec_of(command: type[Any], mutating: bool) -> CommandSpec:
             rule=extra.get("rule"),
             values=extra.get("values", False),
             read=extra.get("read"),
-            later=extra.get("later", False),
             integer=extra.get("integer", False),
             where=extra.get("where", False),
         )
@@ -102,6 +99,6 @@ def spec_of(command: type[Any], mutating: bool) -> CommandSpec:
         doc=(command.__doc__ or "").strip(),
         args=args,
         required=frozenset(name for name, arg in args.items() if arg.required),
-        special=frozenset(name for name, arg in args.items() if arg.later or arg.read is not None),
+        special=frozenset(name for name, arg in args.items() if arg.read is not None),
         checked=tuple(arg for arg in args.values() if arg.is_checked),
     )

@@ -17,5 +17,6 @@ app.command("storage_service.cli.watch:watch", help="Show events as they happen.
 app.command("storage_service.cli.story:story", help="Show the history of a run or an acquisition.")
 app.command("storage_service.cli.verify:verify", help="Check data against their manifests.")
 app.command("storage_service.cli.spool:app", name="spool", help="Show what a client's spool file holds.")
+app.command("storage_service.cli.rebuild:rebuild", help="Make the RunDB anew from the files beside the data.")
 app.command("storage_service.cli.trash:app", name="trash", help="Show, restore or empty what was set aside.")
 app.register_install_completion_command(help="Install completion for your shell.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -28,6 +29,7 @@ def call(
         The command's name, such as get_status; describe tells them all.
     arguments
         name=value: JSON where it is valid JSON, text otherwise. Quotes inside make it text: run_name='"12"'.
+        name=@FILE is what a file has, such as document=@setup.xml.
     """
     args: dict[str, Any] = {}
     for text in arguments:
@@ -38,7 +40,11 @@ def call(
         if name in args:
             complain(f"{name} is given twice.")
             return WRONG_USAGE
-        args[name] = _value(value)
+        try:
+            args[name] = _content(Path(value[1:])) if value.startswith("@") else _value(value)
+        except (OSError, ValueError) as error:
+            complain(f"{value[1:]!r} cannot be read: {getattr(error, 'strerror', None) or error}.")
+            return WRONG_USAGE
 
     async def use(client: StorageClient) -> int:
         result = msgspec.json.encode(await client.call_named(cmd, args, key=key))
@@ -46,6 +52,15 @@ def call(
         return 0
 
     return talk(endpoint, use)
+
+
+def _content(path: Path) -> str | bytes:
+    """What a file has: text where it is UTF-8."""
+    content = path.read_bytes()
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return content
 
 
 def _value(text: str) -> Any:

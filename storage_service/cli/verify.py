@@ -20,6 +20,7 @@ from storage_service.cli.session import DEFAULT_ENDPOINT, WRONG_USAGE, Endpoint,
 from storage_service.config import ConfigError, load
 from storage_service.doors.manifest_check import Finding, Report, acquisitions_below, check, marker_of
 from storage_service.doors.manifest_digests import Digests
+from storage_service.mount_tables import folders
 from storage_service.rules.work import RUN_MARKER
 
 DAMAGED = 1
@@ -100,7 +101,7 @@ def _find(what: str, config: Path | None, endpoint: str) -> tuple[list[Path], di
         place, known = None, {}
     if place and Path(place).is_dir():
         return [Path(place)], known
-    roots = load(config, os.environ, {}).mounts.values()
+    roots = folders(load(config, os.environ, {}).mounts).values()
     return [found for root in roots for found in _with_id(root, what)], {}
 
 

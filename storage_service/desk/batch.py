@@ -6,13 +6,14 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import force_setattr, replace
 
-from storage_protocol import names
 from storage_protocol.errors import Refusal
 from storage_protocol.events import topic
-from storage_protocol.names import Value
+from storage_protocol.names import Value, value_bytes
+from storage_protocol.records import Statistic
 
-from ..rules import facts, manifests, notes, render
+from ..rules import facts, manifests, notes, readings, render
 from ..rules.decision import Intent
 from ..rules.evolve import evolve
 from ..rules.facts import Event
@@ -28,7 +29,7 @@ SELF_TELLING = (facts.AcqParamSet, facts.RunParamSet, facts.ProducerFinished, fa
 
 def _is_told_whole(fact: facts.AnyFact) -> bool:
     """Whether the event's public data tell all that the fact does."""
-    return isinstance(fact, SELF_TELLING) or (isinstance(fact, facts.AcqSealed) and fact.manifest == "off")
+    return isinstance(fact, SELF_TELLING)
 
 
 _TELLS_OF_WHAT_GOES = (facts.AcqRemoved, facts.RunRemoved, facts.StorageDeinitialized)
@@ -92,10 +93,14 @@ class Batch:
     searched nodes whose parameters become searchable (True) or are no longer (False): runs always are,
              acquisitions when they are finished; run_params: single parameters of runs that were set
     derived  (node id, name) to what is told of a node and searchable, beside its parameters
+    unmeasured acquisitions whose statistics of an earlier segment go before the new ones are written
     annotations  (seq, node id, name, value, author, time)
+    documents content by its BLAKE3, to be kept as long as a record names it
+    forgets_documents  whether one may be named no more; documents_kept: those that still are, for that case
     registers variables, each with its newest value: rows of the transaction without an event
     keys     (key, fingerprint, result)
     intents  open ones by id; None: carried out
+    prune_before  events before this seq are given up, 0: none; expire_events_before: those dated before this
     replies  (ticket, its result as msgpack, or a refusal), sent when the batch is durable
     """
 
@@ -108,28 +113,43 @@ class Batch:
         self.searched: dict[str, bool] = {}
         self.run_params: set[tuple[str, str]] = set()
         self.derived: dict[tuple[str, str], Value] = {}
+        self.unmeasured: set[str] = set()
         self.annotations: list[tuple[int, str, str, Value, str, str]] = []
+        self.documents: dict[str, bytes] = {}
+        self.forgets_documents = False
+        self.documents_kept: set[str] = set()
         self.registers: dict[Key, Variable] = {}
         self.keys: list[tuple[str, bytes, bytes]] = []
         self.intents: dict[str, StoredIntent | None] = {}
         self.replies: list[tuple[Ticket, bytes | Refusal]] = []
         self.expire_keys_before: float | None = None
         self.forget_up_to_ms = 0
+        self.prune_before = 0
+        self.expire_events_before: float | None = None
         self.key_clock: tuple[float, float] | None = None
         self.newest_key_ms = 0
         self.bytes = 0
         self._state = state
         self._journal = journal
         self._records_before: dict[Key, Any] = {}
+        self._own_params: dict[Key, dict[str, Value]] = {}  # those that this batch alone has, and may change
         self._topics_before: dict[str, int] = {}
         self._seq_before = journal.last_seq
 
     @property
     def writes(self) -> bool:
         """Whether there is anything to commit."""
-        return bool(
-            self.rows or self.keys or self.registers or self.intents or self.expire_keys_before is not None
-        )
+        writes = self.rows or self.keys or self.registers or self.intents or self.prune_before
+        return bool(writes or self.expire_keys_before is not None)
+
+    def give_up(self, before_seq: int) -> None:
+        """The events before this seq are no longer kept."""
+        self.prune_before = max(self.prune_before, before_seq)
+
+    def keep(self, digest: str, document: bytes) -> None:
+        """An event of this batch names this document by its BLAKE3."""
+        self.documents[digest] = document
+        self.bytes += len(document)
 
     def register(self, variable: Variable) -> None:
         """The variable has this value: in memory, and in the transaction."""
@@ -137,14 +157,17 @@ class Batch:
         if key not in self._records_before:
             self._records_before[key] = self._state.records.get(key, _MISSING)
         self._state.records[key] = self.registers[key] = variable
-        self.bytes += names.value_bytes(variable.value)
+        self.bytes += value_bytes(variable.value)
 
     def apply(self, event: Event, time: str) -> None:
         """Make the event true in memory, and write it into the transaction."""
         fact, state, kind = event.fact, self._state, type(event.fact)
+        if kind is facts.AcqParamSet:  # by far the most
+            self._set_param(event, fact, time)  # type: ignore[arg-type]
+            return
         goes = kind in _TELLS_OF_WHAT_GOES
         data = render.event_data(state, event) if goes else None
-        is_param = kind is facts.AcqParamSet or kind is facts.RunParamSet
+        is_param = kind is facts.RunParamSet
         records, before = state.records, self._records_before
         for key, record in evolve(state, event, time):
             if key not in before:
@@ -160,20 +183,42 @@ class Batch:
             self._note_annotation(fact, time)  # type: ignore[arg-type]
         self._journal_row(event, data if goes else render.event_data(state, event), time)
 
+    def _set_param(self, event: Event, fact: facts.AcqParamSet, time: str) -> None:
+        """The same for a parameter of an acquisition, as `evolve` has it, without copying all others each time:
+        the first in a batch makes a record whose parameters are this batch's own, and later ones change that."""
+        key, records, name = ("node", fact.acq_id), self._state.records, fact.param
+        acq: Any = records[key]
+        if self._own_params.get(key) is not acq.params:
+            self._records_before.setdefault(key, acq)
+            acq = records[key] = replace(acq, params=dict(acq.params))
+            self._own_params[key] = acq.params
+        params = acq.params
+        size = acq.params_bytes + value_bytes(fact.value)
+        size += -value_bytes(params[name]) if name in params else value_bytes(name)
+        params[name] = fact.value
+        force_setattr(acq, "params_bytes", size)
+        self.params[fact.acq_id, name] = fact.value
+        self._journal_row(event, {"param": name, "value": fact.value}, time)
+
     def _note_params(self, fact: facts.AnyFact) -> None:
         match fact:
-            case facts.AcqParamSet():
-                self.params[fact.acq_id, fact.param] = fact.value
             case facts.RunParamSet():
                 self.params[fact.run_id, fact.param] = fact.value
                 self.run_params.add((fact.run_id, fact.param))
             case facts.AcqFinished() | facts.AcqAborted():
                 self.searched[fact.acq_id] = True
+            case facts.AcqMeasured():
+                self._find_statistics(fact.acq_id, fact.statistics)
+                acq = self._state.acq(fact.acq_id)
+                self.forgets_documents |= acq is not None and not acq.reads and bool(acq.config or acq.config_end)
+            case facts.ConfigSet() | facts.StorageDeinitialized():
+                self.forgets_documents = True
             case facts.ManifestWritten():
                 name, digest = manifests.findable(fact.link)
                 self.derived[fact.link.acq_id, name] = digest
             case facts.AcqStarted():
                 self.searched[fact.acq.node_id] = False
+                self._unmeasure(fact.acq.node_id)
                 self.params.update({(fact.acq.node_id, name): value for name, value in fact.acq.params.items()})
             case facts.RunCreated() | facts.RunRestored():
                 self.searched[fact.run.node_id] = True
@@ -181,10 +226,22 @@ class Batch:
             case facts.AcqRestored():
                 self.searched[fact.acq.node_id] = True
                 self.params.update({(fact.acq.node_id, name): value for name, value in fact.acq.params.items()})
+                self._find_statistics(fact.acq.node_id, fact.acq.statistics)
+                found = (manifests.findable(link) for link in fact.links)
+                self.derived.update({(fact.acq.node_id, name): digest for name, digest in found})
             case facts.AcqRemoved():
                 self._wipe(fact.acq_id)
             case facts.RunRemoved():
                 self._wipe(fact.run_id)
+
+    def _find_statistics(self, acq_id: str, statistics: dict[str, Statistic]) -> None:
+        found = readings.findable(statistics)
+        self.derived.update({(acq_id, name): value for name, value in found.items()})
+
+    def _unmeasure(self, acq_id: str) -> None:
+        self.unmeasured.add(acq_id)
+        for place in [place for place in self.derived if place[0] == acq_id and readings.is_statistic(place[1])]:
+            del self.derived[place]
 
     def _note_annotation(self, fact: facts.NodeAnnotated, time: str) -> None:
         self.derived[fact.node_id, notes.findable(fact)] = fact.value

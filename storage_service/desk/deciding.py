@@ -9,11 +9,13 @@ decided                accepted, refused, intended for a door, or it waits for a
 
 from __future__ import annotations
 
+from storage_protocol.codec import encode_value
 from storage_protocol.commands import Command
 from storage_protocol.errors import Refusal
 
 from ..rules import decide
 from ..rules.decision import Accepted, Answer, Decision, Intended, Moment, Waits
+from ..rules.runs import STORED
 from ..rules.scope import scope_of
 from .batch import StoredIntent
 from .keyring import AtWork, Remembered, fingerprint
@@ -22,6 +24,8 @@ from .messages import Ticket
 from .overload import Overload
 from .residents import TRANSIENT
 from .work import Work
+
+_STORED = encode_value(STORED.value)
 
 
 class Deciding:
@@ -54,7 +58,7 @@ class Deciding:
             return not ticket.running
         match decision:
             case Intended():
-                self._intend(ticket, decision)
+                self._intend(ticket, decision, moment)
             case Waits():
                 why = self._work.seals.wait(ticket, decision.acq_id, moment)
                 if why is not None:
@@ -93,15 +97,20 @@ class Deciding:
         self._ledger.apply(decision.events, moment)
         for variable in decision.registers:
             self._ledger.batch.register(variable)
-        result = self._ledger.answer(decision.answer)
+        if decision.document is not None:
+            self._ledger.batch.keep(*decision.document)
+        if decision.prunes_before:
+            self._ledger.batch.give_up(decision.prunes_before)
+        result = _STORED if decision.answer is STORED else self._ledger.answer(decision.answer)
         key = ticket.request.key
         if key is not None:
             self._ledger.keyring.start(key, ticket.fingerprint)
             self._ledger.remember(key, ticket.fingerprint, result)
         self._ledger.replies.when_durable(ticket, result)
 
-    def _intend(self, ticket: Ticket, decision: Intended) -> None:
+    def _intend(self, ticket: Ticket, decision: Intended, moment: Moment) -> None:
         """The command goes to a door; its ticket waits, its scope is held, its key is at work."""
+        self._ledger.apply(decision.events, moment)
         key = ticket.request.key
         stored = StoredIntent(self._ledger.fresh(), decision.intent, key, ticket.fingerprint)
         if key is not None:

@@ -29,6 +29,7 @@ from storage_protocol.times import to_wire
 from ..rules.conversions import Policy
 from ..rules.decision import EmptyIntent, Moment
 from ..rules.facts import AcqParamSet, Event
+from ..rules.readings import documents
 from ..rules.scope import scope_of_intent
 from ..rules.state import Key, Places
 from ..rules.trash_work import GiveUp
@@ -78,8 +79,13 @@ class Desk:
         fresh: Callable[[], str],
         defect: Callable[[str, Exception], None],
         manifest_kind: Callable[[str], str],
+        fetches: Callable[[str], bool] = lambda storage_id: False,
+        entries_of: Callable[[str], str] = lambda storage_id: "off",
+        events_keep_s: float = 0.0,
     ) -> None:
-        ledger = Ledger(places, limits, keyring, journal, describe, fresh, defect, manifest_kind)
+        ledger = Ledger(
+            places, limits, keyring, journal, describe, fresh, defect, manifest_kind, fetches, entries_of
+        )
         self._ledger = ledger
         self.state = ledger.state
         self.keyring = keyring
@@ -93,6 +99,7 @@ class Desk:
         self.pacing = Pacing()
         self._deciding = Deciding(ledger, self.work, self.overload)
         self._keys_keep_s = keys_keep_s
+        self._events_keep_s = events_keep_s
         self._ages = Ages(keys_keep_s, key_clock)
         self._expire_due = 0.0
         self._look_again = 0.0
@@ -157,6 +164,7 @@ class Desk:
         self._patience.look(moment)
         self.work.attempts.pump(moment)
         self.work.manifests.pump(moment)
+        self.work.logbooks.pump()
 
     def _turns(self, moment: Moment) -> None:
         for peer in self._ledger.peers.woken():
@@ -200,6 +208,8 @@ class Desk:
         batch = self._ledger.transactions.cut()
         if batch is not None and batch.expire_keys_before is not None:
             self.keyring.expiring(batch.forget_up_to_ms)
+        if batch is not None and batch.forgets_documents:
+            batch.documents_kept = documents(self.state)
         return batch
 
     def committed(self, batch: Batch, now: Now, forgotten_ms: int = 0) -> None:
@@ -234,6 +244,7 @@ class Desk:
                 self._ledger.replies.to_repeats(key, refusal)
             self.work.rolled_back(lost, refusal, moment)
         self._space.rolled_back()
+        self.work.logbooks.rolled_back()
         self.work.resume(moment)
         self._patience.resume(moment)
         self._ledger.peers.wake_all()
@@ -277,6 +288,8 @@ class Desk:
             batch.expire_keys_before = self._ages.oldest(now.wall, now.mono)
             batch.forget_up_to_ms = last_to_forget(now.wall - self._keys_keep_s)
             batch.key_clock = self._ages.stored(now.wall, now.mono)
+            if self._events_keep_s:
+                batch.expire_events_before = self._ages.date(now.wall, now.mono) - self._events_keep_s
         moment = self._moment(now)
         self.work.end_again(moment)
         self._go_on(moment)
@@ -303,9 +316,10 @@ class Desk:
         self._go_on(moment)
 
     def start_no_more(self) -> None:
-        """The service stops: no conversion is started any more, and no manifest begun."""
+        """The service stops: no conversion is started any more, no manifest begun, no logbook written to."""
         self.work.attempts.queue.most = 0
         self.work.manifests.stop()
+        self.work.logbooks.stop()
 
     def is_ahead(self) -> bool:
         """Whether as much is decided as one commit should have, while another one is out: what comes can wait for

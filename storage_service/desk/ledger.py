@@ -33,6 +33,8 @@ class Ledger:
     defect  hears of an exception that nobody expected: its incident's id, and the exception
     follow  hears of every event that became true in memory
     manifest_kind  by storage id: `blake3`, `sizes` or `off`
+    fetches        by storage id: whether the service has a source of its own for its configurations
+    entries_of     by storage id: which entries go into its logbook
     """
 
     def __init__(
@@ -45,9 +47,11 @@ class Ledger:
         fresh: Callable[[], str],
         defect: Callable[[str, Exception], None],
         manifest_kind: Callable[[str], str],
+        fetches: Callable[[str], bool],
+        entries_of: Callable[[str], str],
     ) -> None:
         self.manifest_kind = manifest_kind
-        self.state = State(places)
+        self.state = State(places, fetches, lambda: journal.last_seq, entries_of)
         self.limits = limits
         self.keyring = keyring
         self.fresh = fresh

@@ -100,9 +100,9 @@ class Opened:
         delimiter = len(parts) > 1 and not parts[1]
         self._frames = parts[2:] if delimiter else parts[1:]
         self._limits = limits
-        self.size = sum(map(len, self._frames))
         sizes = list(map(len, self._frames))
-        self._refusal = _refused_whole(sizes, limits)
+        self.size = sum(sizes)
+        self._refusal = _refused_whole(len(sizes), self.size, limits)
         if self._refusal is not None:
             sizes = [0]
         self.left = len(sizes)
@@ -148,13 +148,12 @@ def open_message(parts: list[bytes], limits: Limits) -> Bite:
     return opened.bite(opened.left, opened.size + 1)[0]
 
 
-def _refused_whole(sizes: list[int], limits: Limits) -> Refusal | None:
-    if not sizes:
+def _refused_whole(frames: int, size: int, limits: Limits) -> Refusal | None:
+    if not frames:
         return errors.bad_request("The message has no command frame; it must have at least one.")
-    if len(sizes) > limits.frames_per_message:
-        message = f"The message has {len(sizes)} command frames; {limits.frames_per_message} are the most."
+    if frames > limits.frames_per_message:
+        message = f"The message has {frames} command frames; {limits.frames_per_message} are the most."
         return errors.too_large("frames_per_message", limits.frames_per_message, message)
-    size = sum(sizes)
     if size > limits.message_bytes:
         message = f"The message has {size} bytes; {limits.message_bytes} are the most."
         return errors.too_large("message_bytes", limits.message_bytes, message)

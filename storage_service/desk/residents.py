@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from ..rules.logbook_records import Book, Owed
 from ..rules.state import Acq, Chain, Conversion, Due, Key, State, Storage
 
 MAX_RESIDENT = 20_000
@@ -86,7 +87,7 @@ class Residents:
 
 def _at_work(record: Any) -> bool:
     match record:
-        case Storage() | Chain() | Due():
+        case Storage() | Chain() | Due() | Book() | Owed():
             return True
         case Conversion():
             return record.active

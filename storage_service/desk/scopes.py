@@ -7,7 +7,7 @@ others there are.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 
 from ..rules.scope import Scope, above
 from .messages import Ticket
@@ -75,6 +75,10 @@ class Scopes:
     def in_the_way(self, scope: Scope, asking: Holder) -> Holder | None:
         """Who a command of this scope has to wait for."""
         return next((holder for holder in self._colliding(scope) if holder != asking), None)
+
+    def busy(self, nodes: Iterable[str], asking: Holder) -> frozenset[str]:
+        """Those of the nodes that somebody else holds, or holds something above or below of."""
+        return frozenset(node for node in nodes if self.in_the_way(Scope(node=node), asking) is not None)
 
     def _colliding(self, scope: Scope) -> Iterator[Holder]:
         if scope.storage:

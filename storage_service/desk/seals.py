@@ -1,4 +1,5 @@
-"""Seals: the data of each acquisition that ended are synced, its marker file completed, however long it takes."""
+"""Seals: the data of each acquisition that ended are synced, its log and marker file completed, however long it
+takes. What is to be read of its end comes first."""
 
 from __future__ import annotations
 
@@ -6,17 +7,18 @@ from functools import partial
 
 from storage_protocol import errors
 from storage_protocol.errors import Refusal
+from storage_protocol.records import DiskUse
 
 from ..rules import facts
 from ..rules.decision import Moment
 from ..rules.facts import Event
 from ..rules.state import Acq
-from ..rules.work import Failed, Result
+from ..rules.work import Done, Failed, Result, Synced
 from .ledger import Ledger
 from .messages import Ticket
 from .peers import SEALING
 from .timers import Retries
-from .works import seal_order
+from .works import seal_order, sync_order
 
 WAIT_S = 5.0
 """How long a command waits for an acquisition that is being sealed (SPEC 4.2)."""
@@ -27,7 +29,7 @@ class Seals:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._under_way: set[str] = set()
+        self._under_way: dict[str, DiskUse | None] = {}  # what was counted, once the data are synced
         self._retries = Retries()
 
     @property
@@ -36,15 +38,19 @@ class Seals:
 
     def give(self, acq: Acq) -> None:
         """Hand an acquisition to its mount point's door, if it ended, is durable, and is not there already."""
-        if acq.state != "open" and not acq.sealed and acq.node_id not in self._under_way:
-            self._under_way.add(acq.node_id)
-            self._ledger.out.orders.append((f"seal {acq.node_id}", seal_order(acq, self._ledger.state.places)))
+        if acq.state != "open" and not acq.sealed and not acq.reads and acq.node_id not in self._under_way:
+            self._under_way[acq.node_id] = None
+            self._ledger.out.orders.append((f"seal {acq.node_id}", sync_order(acq)))
 
     def outcome(self, acq_id: str, result: Result, moment: Moment) -> None:
         """Sealed, or tried again later; the first failure is a warning on the acquisition."""
         acq = self._to_seal(acq_id)
         if acq is None:
-            self._under_way.discard(acq_id)
+            self._under_way.pop(acq_id, None)
+        elif isinstance(result, Synced):
+            self._under_way[acq_id] = result.disk
+            order = seal_order(acq, self._ledger.state.places, result.disk)
+            self._ledger.out.orders.append((f"seal {acq_id}", order))
         elif isinstance(result, Failed):
             if self._retries.is_first(acq_id):
                 warned = facts.AcqWarned(acq_id, "seal", f"The data are not synced yet: {result.message}")
@@ -52,10 +58,14 @@ class Seals:
             again = moment.mono + self._retries.wait(acq_id)
             self._ledger.timers.at(again, partial(self._give_again, acq_id))
         else:
-            self._under_way.discard(acq_id)
+            disk = acq.disk or self._under_way.pop(acq_id, None)
+            self._under_way.pop(acq_id, None)
             self._retries.forget(acq_id)
-            sealed = facts.AcqSealed(acq_id, self._ledger.manifest_kind(acq.storage_id))
-            self._ledger.apply((Event(sealed, acq.storage_id, acq_id),), moment)
+            remark = result.remark if isinstance(result, Done) else ""
+            told: list[facts.AnyFact] = [facts.AcqWarned(acq_id, "log", remark)] if remark else []
+            sealed = facts.AcqSealed(acq_id, self._ledger.manifest_kind(acq.storage_id), disk)
+            events = [Event(fact, acq.storage_id, acq_id) for fact in (*told, sealed)]
+            self._ledger.apply(events, moment)
 
     def wait(self, ticket: Ticket, acq_id: str, moment: Moment) -> Refusal | None:
         """A command waits for an acquisition to be sealed; a refusal when it has waited long enough."""
@@ -78,7 +88,7 @@ class Seals:
         return True
 
     def _give_again(self, acq_id: str) -> None:
-        self._under_way.discard(acq_id)
+        self._under_way.pop(acq_id, None)
         acq = self._to_seal(acq_id)
         if acq is not None:
             self.give(acq)

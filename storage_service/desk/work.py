@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from storage_protocol import errors
 from storage_protocol.errors import Refusal
 
@@ -24,40 +26,28 @@ from ..rules.decision import (
     LookIntent,
     MarkerIntent,
     Moment,
+    RebuildIntent,
     RestoreIntent,
     RunIntent,
     Undone,
 )
 from ..rules.facts import Event
+from ..rules.rebuild_work import Found
 from ..rules.scope import scope_of_intent
 from ..rules.state import Acq, Conversion
 from ..rules.work import Ended, Failed
 from .attempts import Attempts
 from .batch import Batch, StoredIntent
+from .intents import OpenIntent
 from .ledger import Ledger
+from .logbooks import Logbooks
 from .manifests import Manifests
 from .markers import Markers
 from .messages import Ticket
 from .peers import SEALING
+from .readings import Readings
 from .seals import Seals
 from .timers import Retries
-
-
-class OpenIntent:
-    """An intent that is not carried out yet. `at_door`: an order for it is out; `stalled`: why it will be tried
-    again; `ticket`: who waits for it, None after a restart; `before`: the durable one that it is to replace;
-    `lost`: how often its outcome could not be written."""
-
-    __slots__ = ("at_door", "before", "durable", "lost", "stalled", "stored", "ticket")
-
-    def __init__(self, stored: StoredIntent, ticket: Ticket | None, durable: bool = False) -> None:
-        self.stored = stored
-        self.ticket = ticket
-        self.durable = durable
-        self.at_door = False
-        self.before: StoredIntent | None = None
-        self.stalled: Refusal | None = None
-        self.lost = 0
 
 
 class Work:
@@ -67,11 +57,13 @@ class Work:
         self._markers = Markers(ledger, self._close)
         self._cancels: dict[str, tuple[str, str]] = {}
         self.seals = Seals(ledger)
+        self.readings = Readings(ledger)
         self._parked: list[tuple[str, Any]] = []
         self._closed: dict[str, OpenIntent] = {}
         self._retries = Retries()
         self.attempts = Attempts(ledger, self.is_going, policy, max_parallel)
         self.manifests = Manifests(ledger, self.is_going)
+        self.logbooks = Logbooks(ledger)
 
     # From the path of a command
 
@@ -81,8 +73,15 @@ class Work:
         return isinstance(intent, CancelIntent)
 
     def stalled(self, intent_id: str) -> Refusal | None:
-        """Why an intent could not be carried out for now; what collides with it is refused, not kept waiting."""
-        return self._intents[intent_id].stalled if intent_id in self._intents else None
+        """Why an intent could not be carried out for now; what collides with it is refused, not kept waiting. Nor
+        is what collides with a rebuild, which may take hours."""
+        each = self._intents.get(intent_id)
+        if each is not None and isinstance(each.stored.intent, RebuildIntent):
+            mp = each.stored.intent.order.mp
+            return errors.unavailable(
+                "busy", f"The RunDB is being rebuilt from {mp}; try again when that is done."
+            )
+        return each.stalled if each is not None else None
 
     def intended(self, stored: StoredIntent, ticket: Ticket | None) -> None:
         """A new intent goes into the open batch."""
@@ -104,6 +103,7 @@ class Work:
         """An event became true: what follows from it outside."""
         fact = event.fact
         self.manifests.follow(event)
+        self.logbooks.follow(event)
         conversion = getattr(fact, "conversion", None)
         if isinstance(conversion, Conversion):
             self.attempts.queue.note(conversion, moment)
@@ -146,6 +146,7 @@ class Work:
                 self._closed[intent_id].durable = True
         for record in batch.records.values():
             if isinstance(record, Acq):
+                self.readings.give(record, moment)
                 self.seals.give(record)
             elif isinstance(record, Conversion):
                 self.attempts.durable(record)
@@ -153,6 +154,7 @@ class Work:
             if isinstance(each.stored.intent, RunIntent | AcqIntent) and each.stored.intent.removes:
                 self._give(intent_id, moment)
         self.manifests.committed(batch)
+        self.logbooks.committed(batch)
 
     def rolled_back(self, batch: Batch, refusal: Refusal, moment: Moment) -> None:
         """Forget the intents that never were; `resume` takes up what is true again.
@@ -207,8 +209,10 @@ class Work:
         """Take up everything that the records say is to be done and that no door has."""
         self.attempts.resume(moment)
         self.manifests.resume()
+        self.logbooks.resume()
         for record in list(self._ledger.state.records.values()):
             if isinstance(record, Acq):
+                self.readings.give(record, moment)
                 self.seals.give(record)
         for intent_id in list(self._intents):
             self._give(intent_id, moment)
@@ -227,7 +231,7 @@ class Work:
             case MarkerIntent():
                 each.at_door = True
                 self._markers.give(intent_id, moment)
-            case ConfigIntent() | LookIntent() | RestoreIntent() | EmptyIntent():
+            case ConfigIntent() | LookIntent() | RestoreIntent() | EmptyIntent() | RebuildIntent():
                 each.at_door = True
                 out.orders.append((f"intent {intent_id}", intent.order))
             case RunIntent() | AcqIntent():
@@ -243,8 +247,14 @@ class Work:
         if kind == "seal":
             self.seals.outcome(id, result, moment)
             self._ledger.peers.came(SEALING)
+        elif kind == "readings":
+            self.readings.outcome(id, result, moment)
         elif kind == "manifest":
             self.manifests.outcome(id, result, moment)
+        elif kind == "entry":
+            self.logbooks.outcome(id, result, moment)
+        elif kind == "logbook":
+            self.logbooks.looked(id, result, moment)
         elif id in self._intents:
             intent = self._intents[id].stored.intent
             if isinstance(intent, MarkerIntent):
@@ -272,6 +282,8 @@ class Work:
         if self._must_go_on(intent, result):
             self._stall(intent_id, each, Refusal(result.code, result.message, result.details), moment)
             return
+        if isinstance(result, Found):
+            result = replace(result, busy=ledger.scopes.busy(result.ids(), intent_id))
         try:
             decision = decide.settle(ledger.state, intent, result, moment, ledger.limits)
         except Exception as error:  # noqa: BLE001  a defect in a rule must not end the service, nor lose the reply
@@ -279,6 +291,7 @@ class Work:
         if isinstance(decision, Intended) and not ledger.scopes.widen(intent_id, scope_of_intent(decision.intent)):
             decision = errors.unavailable("busy", "Something is under way in the same place; try again.")
         if isinstance(decision, Intended):
+            ledger.apply(decision.events, moment)
             each.before = each.stored
             each.stored = StoredIntent(intent_id, decision.intent, key, each.stored.fingerprint)
             each.durable = each.at_door = False
@@ -367,10 +380,14 @@ class Work:
 
     def counts(self) -> dict[str, int]:
         """What is under way, for `get_status`."""
+        intents = [each.stored.intent for each in self._intents.values()]
         return {
-            "intents": len(self._intents),
+            "intents": len(intents),
+            "readings": self.readings.count,
+            "rebuild_folders": sum(each.folders for each in intents if isinstance(each, RebuildIntent)),
             "seals": self.seals.count,
             "manifests": self.manifests.count,
+            "entries": self.logbooks.count,
             "conversions_queued": len(self.attempts.queue.queued),
             "conversions_running": len(self.attempts.queue.running),
         }

@@ -10,11 +10,13 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from ..rules import render
+from storage_protocol.records import DiskUse
+
+from ..rules import render, segment_log
 from ..rules.conversions import MAX_BACKOFF_S
 from ..rules.decision import Moment
 from ..rules.state import Acq, Conversion, Places, Run, State
-from ..rules.work import ACQ_MARKER, RUN_MARKER, RunScript, WriteMarker
+from ..rules.work import ACQ_MARKER, RUN_MARKER, RunScript, SyncData, WriteMarker
 
 MARKER_DELAY_S = 1.0
 
@@ -69,17 +71,24 @@ class ConversionQueue:
         return min((when for when in self._waits.values() if when > mono), default=None)
 
 
-def seal_order(acq: Acq, places: Places) -> WriteMarker:
-    """Sync the data of an acquisition that ended, and complete its marker file."""
-    sealed = render.acquisition(replace(acq, sealed=True), places)
+def sync_order(acq: Acq) -> SyncData:
+    """Sync the data of an acquisition that ended: the first step of its seal."""
+    return SyncData(acq.mp, tuple(acq.path.split("/")), ACQ_MARKER, acq.node_id, acq.uid)
+
+
+def seal_order(acq: Acq, places: Places, disk: DiskUse) -> WriteMarker:
+    """Complete the log and the marker file of an acquisition whose data are synced. Sealed for a second time, it
+    says of the disk what it said first: a manifest has proven that."""
+    acq = replace(acq, sealed=True, disk=acq.disk or disk)
     return WriteMarker(
         mp=acq.mp,
         path=tuple(acq.path.split("/")),
         marker_name=ACQ_MARKER,
-        marker=render.marker(sealed),
+        marker=render.acquisition_marker(acq, places),
         id=acq.node_id,
         uid=acq.uid,
-        sync_data=True,
+        log=segment_log.block(acq),
+        head=segment_log.head(acq),
     )
 
 
@@ -89,7 +98,7 @@ def marker_order(run: Run, places: Places) -> WriteMarker:
         mp=run.mp,
         path=tuple(run.path.split("/")),
         marker_name=RUN_MARKER,
-        marker=render.marker(render.run(run, places)),
+        marker=render.run_marker(run, places),
         id=run.node_id,
         uid=run.uid,
     )

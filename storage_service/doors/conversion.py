@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from storage_service.doors.conversion_attempt import Attempt, Place
 from storage_service.doors.conversion_lock import Locks
+from storage_service.doors.conversion_scratch import in_copy
 from storage_service.doors.conversion_start import Protection, Settings, find_protection, spawn
 from storage_service.doors.process_group import end_leftovers
 from storage_service.failpoints import passing
@@ -81,6 +82,8 @@ class Scripts:
         asked for after `close` as `interrupted`. Raises nothing.
         """
         passing("conversion.asked")
+        if order.argv[:1] == ("",):  # its mount point has no folder on this host, and it runs in a copy
+            order = in_copy(order, folder)
         asked = _Asked(order, script, folder, log_fd, write)
         self._untold += 1
         self._all_told.clear()

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -102,27 +103,42 @@ def spawn(order: RunScript, script: Path, folder: Path, settings: Settings, lock
     variables = {name: os.environ[name] for name in INHERITED if name in os.environ}
     variables |= settings.env | order.env | {TOKEN: token(order.conversion_id, order.attempt)}
     mine = {name: os.environ[name] for name in OF_RUNNERS if name in os.environ} | {TOKEN: variables[TOKEN]}
+    how = [str(settings.grace_s), str(int(settings.pid_namespace)), str(folder), str(script.absolute())]
     with ExitStack() as undo, ExitStack() as theirs:
         pipe, writing = os.pipe()
         undo.callback(os.close, pipe)
         theirs.callback(os.close, writing)
         os.set_blocking(pipe, False)
+        pid, pidfd, lifeline = start_runner([*how, *order.argv], mine, variables, lock, writing, writing)
+        undo.pop_all()
+        return Started(folder, pid, pidfd, pipe, lifeline)
+
+
+def start_runner(
+    words: Sequence[str], mine: dict[str, str], variables: dict[str, str], lock: int, output: int, errors: int
+) -> tuple[int, int, socket.socket]:
+    """Start a runner in a session of its own: its process, as pid and pidfd, and our end of its lifeline.
+
+    `words` are its arguments from GRACE_S on, `mine` is its environment and `variables` that of what it starts,
+    `output` and `errors` are where that writes. The descriptors stay the caller's. Raises OSError or ValueError
+    (a NUL in a word) when it cannot be started; then nothing of it is left.
+    """
+    with ExitStack() as undo, ExitStack() as theirs:
         lifeline, other = socket.socketpair()
         undo.callback(lifeline.close)
         theirs.callback(other.close)
         lifeline.setblocking(False)
         environment = as_file(variables)
         theirs.callback(os.close, environment)
-        how = [str(lock), str(environment), str(settings.grace_s), str(int(settings.pid_namespace))]
         same = [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in (lock, environment)]  # to be inherited
         pid = os.posix_spawn(
             RUNNER[0],
-            [*RUNNER, *how, str(folder), str(script.absolute()), *order.argv],
+            [*RUNNER, str(lock), str(environment), *words],
             mine,
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, other.fileno(), 0),
-                (os.POSIX_SPAWN_DUP2, writing, 1),
-                (os.POSIX_SPAWN_DUP2, writing, 2),
+                (os.POSIX_SPAWN_DUP2, output, 1),
+                (os.POSIX_SPAWN_DUP2, errors, 2),
                 *same,
             ],
             setsid=True,
@@ -130,9 +146,9 @@ def spawn(order: RunScript, script: Path, folder: Path, settings: Settings, lock
         )
         undo.callback(os.waitpid, pid, 0)
         undo.callback(os.kill, pid, signal.SIGKILL)
-        started = Started(folder, pid, os.pidfd_open(pid), pipe, lifeline)
+        pidfd = os.pidfd_open(pid)
         undo.pop_all()
-        return started
+        return pid, pidfd, lifeline
 
 
 def as_file(variables: dict[str, str]) -> int:

@@ -17,20 +17,18 @@ from collections.abc import Callable, Container, Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any
 
+from storage_protocol.records import DiskUse
+from storage_service.doors.folder import Kind as Kind
+from storage_service.doors.folder import NotPlainFileError as NotPlainFileError
+from storage_service.doors.manifest_tree import walk
 from storage_service.failpoints import passing
-
-Kind = Literal["folder", "link", "file"]
 
 _RENAME_NOREPLACE = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 _syncfs: Callable[..., int] | None = getattr(_libc, "syncfs", None)
 _renameat2: Callable[..., int] | None = getattr(_libc, "renameat2", None)
-
-
-class NotPlainFileError(Exception):
-    """What has this name is a link, a folder or a device, or it is longer than it may be."""
 
 
 class Directory:
@@ -107,6 +105,13 @@ class Directory:
         """The names in it, at most so many and none of `besides`."""
         return list(islice((name for name in self.each() if name not in besides), most))
 
+    def folders(self) -> Iterator[str]:
+        """The names of the directories in it, as the system gives them; links are none."""
+        with os.scandir(self._fd) as found:
+            for entry in found:
+                if entry.is_dir(follow_symlinks=False):
+                    yield entry.name
+
     def permit(self) -> None:
         """Let its owner list and change it, where we may give such a permission."""
         with suppress(OSError):
@@ -133,6 +138,26 @@ class Directory:
         if len(content) > limit:
             raise NotPlainFileError(name)
         return content
+
+    def stream(self, name: str) -> IO[bytes]:
+        """The plain file of this name, to be read and closed. `NotPlainFileError`: it is something else."""
+        return os.fdopen(self._open_plain(name, os.O_RDONLY), "rb")
+
+    def disk_use(self) -> DiskUse:
+        """How many files are below it, how large they are together, and what they take on the disk. What cannot
+        be read is left out.
+
+        Raises OSError when the directory itself cannot be read.
+        """
+        files = size = allocated = 0
+        for found in walk(self._fd):
+            if found.error is None:
+                files += 1
+                size += found.status.st_size
+                allocated += (
+                    found.status.st_blocks * 512
+                )  # stat(2): in units of 512 bytes, whatever the disk's are
+        return DiskUse(files, size, allocated)
 
     def open_anew(self, name: str) -> int:
         """Open the file of this name for writing, made or emptied. `NotPlainFileError`: it is no plain file."""
@@ -161,6 +186,13 @@ class Directory:
 
     def replace(self, name: str, content: bytes) -> None:
         """Put a file of this name and content in place in one step, synced. Nothing half-written has the name."""
+        self._put(name, content, lambda new: os.rename(new, name, src_dir_fd=self._fd, dst_dir_fd=self._fd))
+
+    def create(self, name: str, content: bytes) -> None:
+        """The same where nothing has the name. `FileExistsError`: something has it, and stays."""
+        self._put(name, content, lambda new: self.move(new, self, name))
+
+    def _put(self, name: str, content: bytes, into_place: Callable[[str], None]) -> None:
         new = f".{name}.new"
         try:
             self.unlink(new)
@@ -171,7 +203,7 @@ class Directory:
                 passing("directory.written")
                 os.fsync(file.fileno())
             passing("directory.file_synced")
-            os.rename(new, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+            into_place(new)
             passing("directory.replaced")
         except OSError:
             with suppress(OSError):

@@ -10,49 +10,66 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
+from storage_protocol.records import TrashEntry
+from storage_service.doors.beside import add_block, keep
 from storage_service.doors.directory import Directory, NotPlainFileError
+from storage_service.doors.folder_faults import belongs_to, in_the_way, no_folder, unavailable
 from storage_service.doors.losses import Losses
-from storage_service.doors.markers import Marker, markers_in
+from storage_service.doors.marker_walk import MarkerWalk
+from storage_service.doors.markers import markers_in
+from storage_service.doors.mount_info import missing
+from storage_service.doors.runnable import runnable_script
+from storage_service.doors.segments import check_segments
 from storage_service.doors.trash import Trash
+from storage_service.doors.trash_sweep import Sweep
 from storage_service.failpoints import passing
+from storage_service.rules.rebuild_work import FindMarkers, Found
 from storage_service.rules.trash_work import GiveUp, LookIntoTrash, RestoreFolder
 from storage_service.rules.work import (
+    ACQ_LOG,
     ACQ_MARKER,
     TRASH,
     Done,
     Failed,
     Fault,
+    KeepFile,
+    Kept,
     MakeFolder,
     Order,
     ReachMount,
     Result,
+    SyncData,
+    Synced,
     Taken,
     WriteMarker,
 )
 
 Segments = tuple[str, ...]
+OwnFolder = SyncData | WriteMarker | KeepFile
+"""Orders for the folder that has their uid's marker."""
 
 
 class FolderMount:
     """One mount point that is a folder of this host. Its methods may be called from several threads at once."""
 
-    def __init__(self, mp: str, root: Path, scripts_dir: Path) -> None:
-        """`mp` is the mount point as clients name it, `root` its folder here, which is never made by us."""
+    def __init__(self, mp: str, root: Path, scripts_dir: Path, mounted: str = "") -> None:
+        """`mp` is the mount point as clients name it, `root` its folder here, which is never made by us.
+        `mounted`: what has to be mounted there (see `mount_info.missing`), or nothing is done below it."""
         self._mp = mp
         self._root = root.absolute()
         self._scripts_dir = scripts_dir
+        self._mounted = mounted
         self._was_mounted = False
         # Held from the look at the markers until ours is in place: of two that want a folder, one sees the other.
         self._lock = threading.Lock()
         self._losses = Losses()
-        self.trash = Trash(mp, self._root)
+        self.trash = Trash(mp, self._root, self._at_root)
 
     def carry_out(self, order: Order) -> Result:
         """Carry out an order. What the outside world refuses is a `Failed`, never an exception:
@@ -70,14 +87,20 @@ class FolderMount:
                         return self._reach()
                     case MakeFolder():
                         return self._make(order)
+                    case SyncData():
+                        return self._sync(order)
                     case WriteMarker():
                         return self._write(order)
+                    case KeepFile():
+                        return self._keep(order)
                     case LookIntoTrash():
                         return self.trash.look(order)
                     case RestoreFolder():
                         return self._restore(order)
                     case GiveUp():
                         return self.trash.give_up(order)
+                    case FindMarkers():
+                        return self._find(order)
         except Fault as fault:
             return Failed(fault.code, fault.message, fault.details)
 
@@ -86,7 +109,7 @@ class FolderMount:
 
         Raises `Fault` for what `carry_out` answers; what is no plain file is left as it is.
         """
-        _check_segments((*path, name))
+        check_segments((*path, name))
         with self._outside(), ExitStack() as opened:
             folder = self._walk(opened, path)[-1]
             passing("folders.open_log")
@@ -97,8 +120,20 @@ class FolderMount:
 
     def local_path(self, path: Segments) -> Path:
         """Where the file system of this host has that folder; for telling, not for opening. Raises `Fault`."""
-        _check_segments(path)
+        check_segments(path)
         return self._root.joinpath(*path)
+
+    def free_bytes(self) -> int:
+        """How many bytes are free for the service. Raises OSError."""
+        disk = os.statvfs(self._root)
+        return disk.f_bavail * disk.f_frsize
+
+    def sweep(self, keep_s: float, expired: Callable[[tuple[TrashEntry, ...]], None]) -> Sweep:
+        """The sweep of its trash."""
+        return Sweep(self.trash, self._mp, keep_s, expired)
+
+    def close(self) -> None:
+        """Nothing is held between two orders."""
 
     def _reach(self) -> Done:
         with self._at_root() as root:
@@ -110,6 +145,8 @@ class FolderMount:
         an empty folder, in which nobody would look for data."""
         root = Directory.at(self._root)
         try:
+            if self._mounted and (wrong := missing(root.fileno(), self._mounted)):
+                raise self._unavailable(wrong)
             if root.is_mounted():
                 self._was_mounted = True
             elif self._was_mounted:
@@ -119,8 +156,20 @@ class FolderMount:
             raise
         return root
 
+    def _find(self, order: FindMarkers) -> Found:
+        check_segments(order.path)
+        with self._at_root() as root:
+            try:
+                return MarkerWalk(order).page(root)
+            except FileNotFoundError as error:
+                raise no_folder(self._mp, order.path) from error
+            except NotADirectoryError:
+                with ExitStack() as opened:
+                    self._walk(opened, order.path)  # says what stands in the way
+                raise
+
     def _make(self, order: MakeFolder) -> Done | Taken:
-        _check_segments((*order.path, order.uid, order.set_aside or order.uid))  # all three become names
+        check_segments((*order.path, order.uid, order.set_aside or order.uid))  # all three become names
         if order.script is not None:
             runnable_script(self._scripts_dir, order.script)
         with ExitStack() as opened:
@@ -194,7 +243,7 @@ class FolderMount:
         return folder
 
     def _restore(self, order: RestoreFolder) -> Done:
-        _check_segments((*order.path, order.name, order.set_aside or order.name))
+        check_segments((*order.path, order.name, order.set_aside or order.name))
         with ExitStack() as opened:
             with self._lock:
                 above = self._walk(opened, order.path[:-1], order)
@@ -260,23 +309,35 @@ class FolderMount:
         passing("folders.place_left")
         self.trash.changed.set()
 
+    def _sync(self, order: SyncData) -> Synced:
+        with ExitStack() as opened:
+            passing("folders.seal")
+            folder = self._own_folder(opened, order)
+            said = self._losses.sync(order.uid, folder)  # for long: without the lock
+            if said is not None:
+                lost = "something that was written since the acquisition was opened is lost"
+                raise self._unavailable(f"{said}: {lost}, its files must be looked at")
+            passing("folders.data_synced")
+            return Synced(folder.disk_use())
+
     def _write(self, order: WriteMarker) -> Done:
-        if order.sync_data:
-            with ExitStack() as opened:
-                passing("folders.seal")
-                folder = self._own_folder(opened, order)
-                said = self._losses.sync(order.uid, folder)  # for long: without the lock
-                if said is not None:
-                    lost = "something that was written since the acquisition was opened is lost"
-                    raise self._unavailable(f"{said}: {lost}, its files must be looked at")
-                passing("folders.data_synced")
         with ExitStack() as opened, self._lock:
             passing("folders.mark")
-            self._own_folder(opened, order).replace(order.marker_name, order.marker)
+            folder = self._own_folder(opened, order)
+            log = add_block(folder, order.head, order.log) if order.log else ACQ_LOG
+            folder.replace(order.marker_name, order.marker)
         passing("folders.marked")
-        return Done()
+        if log == ACQ_LOG:
+            return Done()
+        place = "/".join((*order.path, ACQ_LOG))
+        return Done(f"{place} is no plain file, or too large, or may not be read: what belongs there is in {log}.")
 
-    def _own_folder(self, opened: ExitStack, order: WriteMarker) -> Directory:
+    def _keep(self, order: KeepFile) -> Kept:
+        check_segments((order.name,))
+        with ExitStack() as opened, self._lock:
+            return Kept(keep(self._own_folder(opened, order), order.name, order.content))
+
+    def _own_folder(self, opened: ExitStack, order: OwnFolder) -> Directory:
         folder = self._walk(opened, order.path)[-1]
         self._refuse_others(folder, order)
         return folder
@@ -286,7 +347,7 @@ class FolderMount:
     ) -> list[Directory]:
         """The open folders from the mount's root to `path`. For an order, what is missing is made, and what is
         another's is refused before anything is made in it."""
-        _check_segments(path)
+        check_segments(path)
         chain = [opened.enter_context(self._at_root())]
         for depth in range(len(path) + 1):
             if depth:
@@ -295,7 +356,7 @@ class FolderMount:
             if order is not None:
                 for marker in markers_in(chain[-1]):
                     if (depth, marker.id) not in order.above:
-                        raise self._belongs_to(marker, path[:depth])
+                        raise belongs_to(self._mp, marker, path[:depth])
         return chain
 
     def _enter(self, parent: Directory, path: Segments, make: bool = False) -> Directory:
@@ -311,32 +372,21 @@ class FolderMount:
         except NotADirectoryError as error:
             raise self._in_the_way(parent, path, "folder") from error
 
-    def _refuse_others(self, folder: Directory, order: MakeFolder | WriteMarker | RestoreFolder) -> None:
+    def _refuse_others(self, folder: Directory, order: MakeFolder | RestoreFolder | OwnFolder) -> None:
         """A folder to make may have the marker of the same id, a marker to replace is of the same uid too."""
         for marker in markers_in(folder):
             same = (marker.name, marker.id) == (order.marker_name, order.id)
-            if not same or (isinstance(order, WriteMarker) and marker.uid != order.uid):
-                raise self._belongs_to(marker, order.path)
-
-    def _belongs_to(self, marker: Marker, path: Segments) -> Fault:
-        place = f"The folder {'/'.join(path)} below {self._mp}" if path else f"The mount point {self._mp} itself"
-        return Fault("already_exists", f"{place} belongs to {marker}.", what="folder", id=marker.id)
+            if not same or (isinstance(order, OwnFolder) and marker.uid != order.uid):
+                raise belongs_to(self._mp, marker, order.path)
 
     def _in_the_way(self, parent: Directory, path: Segments, wanted: str) -> Fault:
-        place = "/".join(path)
         kind = parent.kind(path[-1])
-        if kind == "link":
-            message = f"{place} below {self._mp} is a symbolic link, and none is followed there."
-            return Fault("invalid_name", message, field="path", rule="symlink")
-        if kind in (None, wanted):
-            return self._unavailable(f"{place} was changed by somebody else at the same moment")
-        message = f"{place} below {self._mp} is a {kind}, where a {wanted} has to be."
-        return Fault("already_exists", message, what=kind, id=place)
+        if kind is None or kind == wanted:
+            return self._unavailable(f"{'/'.join(path)} was changed by somebody else at the same moment")
+        return in_the_way(self._mp, path, kind, wanted)
 
     def _unavailable(self, reason: str) -> Fault:
-        return Fault(
-            "unavailable", f"The mount point {self._mp} cannot be used as asked: {reason}.", reason=reason
-        )
+        return unavailable(self._mp, reason)
 
     @contextmanager
     def _outside(self) -> Iterator[None]:
@@ -346,43 +396,3 @@ class FolderMount:
         except OSError as error:
             said = error.strerror or type(error).__name__
             raise self._unavailable(said if error.filename is None else f"{said}: {error.filename}") from error
-
-
-def runnable_script(scripts_dir: Path, name: str) -> Path:
-    """The absolute path, without links, of the script that a client names by its path below the scripts folder.
-
-    Raises `Fault`: `invalid_name` (field `convert_script`) when it leads out of that folder (rule `inside`), is no
-    plain file (`file`) or may not be executed (`executable`); `not_found` when it is not there; `unavailable` when
-    the folder cannot be read. A link that stays inside the folder is followed.
-    """
-    try:
-        folder = scripts_dir.resolve()
-        # realpath and not resolve(): a circle of links is nothing that is there, and no error of ours.
-        script = Path(os.path.realpath(folder / name))
-        if not name or ".." in Path(name).parts or Path(name).is_absolute() or not script.is_relative_to(folder):
-            raise _script_fault("inside", f"The script {name!r} is not below the scripts folder.")
-        if not stat.S_ISREG(script.stat().st_mode):
-            raise _script_fault("file", f"The script {name} is not a plain file.")
-        if not os.access(script, os.X_OK):
-            raise _script_fault("executable", f"The script {name} may not be executed: chmod +x is missing.")
-    except ValueError as error:  # a NUL, or half a surrogate pair
-        raise _script_fault("inside", f"{name!r} cannot be the path of a script.") from error
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
-            message = f"There is no script {name} in the scripts folder."
-            raise Fault("not_found", message, what="script", id=name) from error
-        reason = error.strerror or type(error).__name__
-        raise Fault("unavailable", f"The script {name} cannot be read: {reason}.", reason=reason) from error
-    return script
-
-
-def _script_fault(rule: str, message: str) -> Fault:
-    return Fault("invalid_name", message, field="convert_script", rule=rule)
-
-
-def _check_segments(path: Segments) -> None:
-    """The rules have checked every name long before; this is the last gate. A leading dot is the service's own."""
-    for name in path:
-        if not name or name.startswith(".") or "/" in name or not name.isprintable():
-            message = f"{name!r} cannot be a segment of a path: no empty ones, no leading dot, no slash."
-            raise Fault("invalid_name", message, field="path", rule="segment")

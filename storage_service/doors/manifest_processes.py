@@ -13,12 +13,12 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from pathlib import Path
 
 import msgspec
 import structlog
 
 from storage_service.doors.manifest_worker import Asked, Told
+from storage_service.mount_tables import Mount
 from storage_service.rules.work import CANCELLED, Failed, ManifestDone, WriteManifest
 
 TURN_BYTES = 64 * 1024
@@ -35,12 +35,12 @@ class ManifestProcesses:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        roots: Mapping[str, Path],
+        mounts: Mapping[str, Mount],
         most: int,
         on_result: Callable[[str, ManifestDone | Failed], None],
     ) -> None:
         self._loop = loop
-        self._roots = roots
+        self._mounts = mounts
         self._most = most
         self._on_result = on_result
         self._waiting: dict[str, deque[WriteManifest]] = {}
@@ -57,7 +57,7 @@ class ManifestProcesses:
 
     def write(self, order: WriteManifest) -> None:
         """Write a manifest as soon as a process of its mount point is free."""
-        if order.mp not in self._roots:
+        if order.mp not in self._mounts:
             message = f"The mount point {order.mp!r} is not configured any more; nothing can be listed there."
             self._tell(order, Failed("unavailable", message, {"reason": "mount point not configured"}))
             return
@@ -111,7 +111,7 @@ class ManifestProcesses:
                     continue
                 workers.append(idle)
             order = waiting.popleft()
-            idle.give(str(self._roots[mp]), order)
+            idle.give(self._mounts[mp], order)
 
     def _over(self, worker: _Worker, order: WriteManifest | None, result: ManifestDone | Failed) -> None:
         """An order is over, or the process is: then it is not among the workers any more."""
@@ -156,12 +156,12 @@ class _Worker:
         os.set_blocking(self._stdout.fileno(), False)
         loop.add_reader(self._stdout.fileno(), self._read)
 
-    def give(self, root: str, order: WriteManifest) -> None:
+    def give(self, mount: Mount, order: WriteManifest) -> None:
         """Let it carry out an order; it must have none."""
         self.order, self.bytes = order, 0
         try:
             if self._stdin is not None:
-                self._stdin.write(msgspec.json.encode(Asked(root, order)) + b"\n")
+                self._stdin.write(msgspec.json.encode(Asked(mount, order), enc_hook=str) + b"\n")
                 self._stdin.flush()
         except OSError:
             self._loop.call_soon(self._is_gone)

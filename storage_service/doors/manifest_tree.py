@@ -28,7 +28,8 @@ _GONE = (errno.ENOENT, errno.ESTALE)
 
 class Found(NamedTuple):
     """A file at `path` below the folder that is walked; `name` in the folder of the descriptor `parent`, which is
-    open until the next one is asked for. `error`: why a folder could not be read, of which this then tells."""
+    open until the next one is asked for. `error`: why a folder could not be read, or nothing be known of what has
+    this name, of which this then tells."""
 
     path: bytes
     name: bytes
@@ -57,9 +58,10 @@ def walk(folder: int) -> Iterator[Found]:
             try:
                 status = os.stat(name, dir_fd=parent, follow_symlinks=False)
             except OSError as error:
-                if error.errno in _GONE:
-                    continue
-                raise
+                if error.errno not in _GONE:
+                    # It is there, and no more is known: of a folder that may not be entered, or of a broken disk.
+                    yield Found(prefix + name, name, parent, os.fstat(parent), os.strerror(error.errno or 0))
+                continue
             if not stat.S_ISDIR(status.st_mode):
                 yield Found(prefix + name, name, parent, status)
                 continue

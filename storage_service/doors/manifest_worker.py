@@ -18,8 +18,7 @@ import sys
 import time
 from base64 import b64encode
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
-from pathlib import Path
+from contextlib import ExitStack, closing, suppress
 from typing import NoReturn
 
 import msgspec
@@ -41,6 +40,7 @@ from storage_service.doors.manifest_merge import newest, side_by_side
 from storage_service.doors.manifest_tree import Found, listed, walk
 from storage_service.doors.markers import markers_in
 from storage_service.failpoints import passing
+from storage_service.mount_tables import Mount
 from storage_service.rules.work import OPENED_AGAIN, Failed, Fault, ManifestDone, WriteManifest
 
 TELL_EVERY_S = 0.25
@@ -48,9 +48,9 @@ WRITE_BYTES = 1 << 20
 
 
 class Asked(Struct, frozen=True):
-    """A line of standard input: an order, and the folder where this host reaches its mount point."""
+    """A line of standard input: an order, and where this host reaches its mount point."""
 
-    root: str
+    mount: Mount
     order: WriteManifest
 
 
@@ -76,11 +76,18 @@ class _Reading:
             _tell(Told(self.bytes))
 
 
-def carry_out(root: Path, order: WriteManifest, read: _Reading) -> ManifestDone | Failed:
+def carry_out(mount: Mount, order: WriteManifest, read: _Reading) -> ManifestDone | Failed:
     """Write one manifest. What the outside world refuses is a `Failed`, `unavailable` or `already_exists`."""
     try:
+        if mount.path is None:
+            # Imported here: a worker for a folder of this host starts without it.
+            from storage_service.doors.mount_kinds import remote_files
+            from storage_service.doors.remote_manifest import write_manifest
+
+            with closing(remote_files(order.mp, mount)) as files:
+                return write_manifest(files, order, read)
         with ExitStack() as opened:
-            folder = opened.enter_context(Directory.at(root))
+            folder = opened.enter_context(Directory.at(mount.path))
             for name in order.path:
                 folder = opened.enter_context(folder.enter(name))
             return _write(folder, order, read)
@@ -256,11 +263,11 @@ def _be_modest(parent: int) -> None:
 def main() -> NoReturn:
     """Carry out orders until standard input ends."""
     _be_modest(int(sys.argv[1]))
-    decode = msgspec.json.Decoder(Asked).decode
+    decode = msgspec.json.Decoder(Asked, dec_hook=lambda kind, text: kind(text)).decode
     for line in sys.stdin.buffer:
         asked = decode(line)
         read = _Reading()
-        result = carry_out(Path(asked.root), asked.order, read)
+        result = carry_out(asked.mount, asked.order, read)
         _tell(Told(read.bytes, result))
     sys.exit(0)
 

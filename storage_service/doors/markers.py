@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from storage_service.doors.directory import Directory, NotPlainFileError
+from storage_service.doors.folder import Folder, NotPlainFileError
 from storage_service.rules.work import ACQ_MARKER, RUN_MARKER
 
 LIMIT_BYTES = 16 << 20
@@ -28,7 +28,7 @@ class Marker(NamedTuple):
         return f"{self.id} (uid {self.uid}, says its {self.name})"
 
 
-def markers_in(folder: Directory) -> list[Marker]:
+def markers_in(folder: Folder) -> list[Marker]:
     """The markers of a folder, none to two. An empty marker file is none: nobody can have been told of it."""
     found = []
     for name in _ID_KEYS:

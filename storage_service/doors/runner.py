@@ -15,6 +15,7 @@ ENVIRONMENT   descriptor of a file with the script's environment, NAME=VALUE eac
 GRACE_S       seconds from TERM to KILL; at most `GONE_GRACE_S` when nobody waits for the result any more
 NAMESPACE     1: the keeper is the first process of a PID namespace of its own; 0: it is not
 FOLDER        where the script is started
+SCRIPT        its path; a name without a slash is looked for along the PATH of ENVIRONMENT
 
 Standard input is the lifeline, a stream socket. A byte on it: end the script. Its end: the service is gone. Told
 on it, a line each: `no_namespace ERRNO` or `refused ERRNO` (the script was not started), `over CODE WHY` (the
@@ -105,7 +106,7 @@ class Keeper(Reaper):
                 os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
                 os.chdir(folder)
                 self.signals.give_back()
-                os.execve(words[0], words, environment)  # noqa: S606 - no shell is wanted
+                os.execvpe(words[0], words, environment)  # noqa: S606 - no shell is wanted
         except OSError as error:
             os.write(failure, b"%d" % (error.errno or 0))
         finally:

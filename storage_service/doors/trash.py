@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -18,7 +18,8 @@ import msgspec
 
 from storage_protocol.records import TrashEntry
 from storage_protocol.times import to_wire
-from storage_service.doors.directory import Directory, NotPlainFileError
+from storage_service.doors.directory import Directory
+from storage_service.doors.folder import Folder, NotPlainFileError
 from storage_service.doors.manifest_headers import listing_of
 from storage_service.doors.markers import LIMIT_BYTES, markers_in
 from storage_service.failpoints import passing
@@ -35,6 +36,8 @@ _KINDS = {RUN_MARKER: "run", ACQ_MARKER: "acq"}
 Listed = tuple[float, str]
 """When an entry was set aside, in seconds since 1970, and its name."""
 
+Size = tuple[float, int, int]
+"""Of an entry: what it was measured for (its time of change), bytes, files."""
 
 Place = tuple[float, str, str]
 """An entry's place among those of all mount points: when it was set aside, its name, its mount point."""
@@ -51,14 +54,14 @@ class Measured(msgspec.Struct, frozen=True):
 class Trash:
     """The trash of one mount point. Its methods may be called from several threads at once.
 
-    All of them raise `OSError` as the system reports it.
+    All of them raise `OSError` as the system reports it, and what `at_root` does.
     """
 
-    def __init__(self, mp: str, root: Path) -> None:
+    def __init__(self, mp: str, root: Path, at_root: Callable[[], Directory] | None = None) -> None:
+        """`at_root` opens the mount point's folder, or raises `Fault` where it is not what it has to be."""
         self._mp = mp
-        self._root = root
-        # By entry: what it was measured for (its time of change), bytes, files.
-        self.sizes: dict[str, tuple[float, int, int]] = {}
+        self._at_root = at_root or (lambda: Directory.at(root))
+        self.sizes: dict[str, Size] = {}
         self.measured = Measured()
         self.changed = threading.Event()
         """Set when something came, went or was given up: there is something to sweep or to measure."""
@@ -66,7 +69,7 @@ class Trash:
     @contextmanager
     def open(self) -> Iterator[Directory | None]:
         """The trash, held open; None when there is none. `NotADirectoryError`: it is a link or a file."""
-        with Directory.at(self._root) as root:
+        with self._at_root() as root:
             try:
                 trash = root.enter(TRASH)
             except FileNotFoundError:
@@ -89,26 +92,7 @@ class Trash:
 
     def entry(self, trash: Directory, listed: Listed) -> TrashEntry:
         """An entry as clients see it."""
-        when, name = listed
-        id = kind = path = storage_id = None
-        with suppress(FileNotFoundError, NotADirectoryError), trash.enter(name) as folder:
-            for marker in markers_in(folder)[:1]:
-                if marker.id is not None:
-                    id, kind = marker.id, _KINDS[marker.name]
-                    path, storage_id = _place(folder.read(marker.name, LIMIT_BYTES))
-        size = self.sizes.get(name)
-        known = size if size is not None and size[0] == when else None
-        return TrashEntry(
-            mp=self._mp,
-            uid=name,
-            id=id,
-            kind=kind,
-            path=path,
-            storage_id=storage_id,
-            set_aside_at=to_wire(when),
-            bytes=known[1] if known else None,
-            files=known[2] if known else None,
-        )
+        return entry_in(trash, self._mp, listed, self.sizes)
 
     def page(self, before: Place | None, limit: int) -> tuple[list[tuple[Listed, TrashEntry]], bool]:
         """The newest entries older than `before`, and whether there are more."""
@@ -134,7 +118,7 @@ class Trash:
             if not order.contents or not entries:
                 return Seen(entries, more)
             with trash.enter(entries[0].uid) as folder:
-                return Seen(entries, more, *_contents(folder))
+                return Seen(entries, more, *contents_of(folder))
 
     def give_up(self, order: GiveUp) -> Done:
         """Take entries out of the trash, synced. One that is not there any more was given up before."""
@@ -149,6 +133,30 @@ class Trash:
                 passing("trash.synced")
         self.changed.set()
         return Done()
+
+
+def entry_in(trash: Folder, mp: str, listed: Listed, sizes: Mapping[str, Size]) -> TrashEntry:
+    """An entry of the trash of a mount point as clients see it. Raises OSError."""
+    when, name = listed
+    id = kind = path = storage_id = None
+    with suppress(FileNotFoundError, NotADirectoryError), trash.enter(name) as folder:
+        for marker in markers_in(folder)[:1]:
+            if marker.id is not None:
+                id, kind = marker.id, _KINDS[marker.name]
+                path, storage_id = _place(folder.read(marker.name, LIMIT_BYTES))
+    size = sizes.get(name)
+    known = size if size is not None and size[0] == when else None
+    return TrashEntry(
+        mp=mp,
+        uid=name,
+        id=id,
+        kind=kind,
+        path=path,
+        storage_id=storage_id,
+        set_aside_at=to_wire(when),
+        bytes=known[1] if known else None,
+        files=known[2] if known else None,
+    )
 
 
 def _give_up(trash: Directory, name: str) -> None:
@@ -173,7 +181,7 @@ def _place(marker: bytes | None) -> tuple[str | None, str | None]:
     return path if isinstance(path, str) else None, storage_id if isinstance(storage_id, str) else None
 
 
-def _contents(folder: Directory) -> tuple[bytes, tuple[bytes, ...] | None, tuple[Listing, ...]]:
+def contents_of(folder: Folder) -> tuple[bytes, tuple[bytes, ...] | None, tuple[Listing, ...]]:
     """The marker of an entry, and those of the acquisitions in it, of which none lies inside another; with what
     manifests they have."""
     own = next((text for name in _KINDS if (text := _text(folder, name))), b"")
@@ -190,13 +198,13 @@ def _contents(folder: Directory) -> tuple[bytes, tuple[bytes, ...] | None, tuple
     return own, tuple(found) if complete else None, tuple(listings)
 
 
-def _list(folder: Directory, marker: bytes, listings: list[Listing]) -> None:
+def _list(folder: Folder, marker: bytes, listings: list[Listing]) -> None:
     listing = listing_of(folder, marker)
     if listing is not None:
         listings.append(listing)
 
 
-def _collect(folder: Directory, found: list[bytes], listings: list[Listing], depth: int) -> bool:
+def _collect(folder: Folder, found: list[bytes], listings: list[Listing], depth: int) -> bool:
     """Gather the markers below a folder. False: there are too many."""
     for name in folder.names():
         if name.startswith(".") or folder.kind(name) != "folder":
@@ -213,7 +221,7 @@ def _collect(folder: Directory, found: list[bytes], listings: list[Listing], dep
     return True
 
 
-def _text(folder: Directory, name: str) -> bytes:
+def _text(folder: Folder, name: str) -> bytes:
     try:
         return folder.read(name, LIMIT_BYTES) or b""
     except NotPlainFileError:

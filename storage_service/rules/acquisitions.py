@@ -8,9 +8,9 @@ from msgspec.structs import replace
 from storage_protocol import codec, commands, errors
 from storage_protocol.errors import Refusal
 from storage_protocol.limits import Limits
-from storage_protocol.records import CountedMark
+from storage_protocol.records import CountedMark, Statistic
 
-from . import barrier, facts, render
+from . import barrier, facts, readings, render
 from .conversions import cancel_queued, queue_for
 from .decision import Accepted, AcqIntent, Answer, Decision, Intended, Moment, Undone, Waits
 from .facts import Event
@@ -110,12 +110,15 @@ def _intended(
         opening=_opening(command),
         params=params,
         params_bytes=codec.params_bytes(params),
+        reads=readings.owed(state, storage),
+        config=storage.config,
+        statistics=dict.fromkeys(storage.init.stats_names, Statistic()),
     )
     order = MakeFolder(
         mp=acq.mp,
         path=tuple(acq.path.split("/")),
         marker_name=ACQ_MARKER,
-        marker=render.marker(render.acquisition(acq, state.places)),
+        marker=render.acquisition_marker(acq, state.places),
         id=acq.node_id,
         uid=acq.uid,
         above=((run.path.count("/") + 1, run.node_id),),

@@ -13,7 +13,7 @@ from storage_protocol import commands, names
 from storage_protocol.commands import Command
 from storage_protocol.limits import Limits
 
-from . import acquisitions, conversions, notes, runs, storages, trash, variables
+from . import acquisitions, configuration, conversions, journal, notes, rebuild, runs, storages, trash, variables
 from .decision import (
     AcqIntent,
     ConfigIntent,
@@ -22,13 +22,15 @@ from .decision import (
     Intent,
     LookIntent,
     Moment,
+    RebuildIntent,
     RestoreIntent,
     RunIntent,
 )
 from .ownership import run_id_of
-from .state import Acq, Conversion, Key, Run, State, counter_id, variable_key
+from .rebuild_work import Found
+from .state import Acq, Conversion, Key, Run, State, counter_id, groups_of, variable_key
 from .trash_work import Seen
-from .work import Result
+from .work import Kept, Result, Synced
 
 _DECIDE: dict[type[Command], Callable[[State, Any, Moment, Limits], Decision]] = {
     commands.InitStorage: lambda s, c, n, _: storages.init_storage(s, c, n),
@@ -48,10 +50,13 @@ _DECIDE: dict[type[Command], Callable[[State, Any, Moment, Limits], Decision]] =
     commands.RetryConversion: lambda s, c, n, _: conversions.retry_conversion(s, c, n),
     commands.CancelConversion: lambda s, c, n, _: conversions.cancel_conversion(s, c, n),
     commands.AnnotateNode: lambda s, c, n, _: notes.annotate_node(s, c, n),
+    commands.SetConfig: lambda s, c, n, _: configuration.set_config(s, c),
     commands.SetVar: lambda s, c, n, _: variables.set_var(s, c),
     commands.AddVar: lambda s, c, n, _: variables.add_var(s, c),
+    commands.PruneEvents: lambda s, c, n, _: journal.prune_events(s, c),
     commands.RestoreTrash: lambda s, c, n, _: trash.restore_trash(s, c),
     commands.EmptyTrash: lambda s, c, n, _: trash.empty_trash(s, c),
+    commands.RebuildRundb: lambda s, c, n, _: rebuild.rebuild_rundb(s, c),
 }
 
 
@@ -64,8 +69,10 @@ def settle(state: State, intent: Intent, result: Result, now: Moment, limits: Li
     """The second decision of a command, with what the outside world said."""
     if isinstance(intent, LookIntent):
         return trash.settle_look(state, intent, result, now)
-    if isinstance(result, Seen):
-        raise TypeError(f"{type(intent).__name__} does not look into the trash")
+    if isinstance(intent, RebuildIntent):
+        return rebuild.settle_rebuild(state, intent, result, now, limits)
+    if isinstance(result, Seen | Found | Synced | Kept):
+        raise TypeError(f"{type(intent).__name__} has no use for {type(result).__name__}")
     match intent:
         case ConfigIntent():
             return storages.settle_config(state, intent, result, now)
@@ -114,6 +121,8 @@ def needs_to_settle(state: State, intent: Intent, result: Any = None) -> list[Ke
     match intent:
         case LookIntent() | RestoreIntent() | EmptyIntent():
             return trash.needs(state, intent, result)
+        case RebuildIntent():
+            return rebuild.needs(state, result)
         case ConfigIntent():
             storage = state.storage(intent.storage_id)
             return [("node", storage.group_id), ("node", storage.init.brg_parent_id)] if storage else []
@@ -121,6 +130,7 @@ def needs_to_settle(state: State, intent: Intent, result: Any = None) -> list[Ke
             keys = [("node", intent.run.node_id)]
             keys += _of_numbered(state, intent.storage_id, intent.pattern, intent.number)
             run = state.records.get(keys[0])
+            keys += _groups_above(intent.run.node_id)
             if type(run) is Run and (intent.created or run.owner != _uid(state, intent.storage_id)):
                 keys.append(("acqs_of", run.node_id))
             return keys
@@ -161,13 +171,19 @@ def _of_new_run(state: State, command: commands.NewRun) -> list[Key]:
     storage = state.storage(command.storage_id)
     if storage is None:
         return []
-    if names.split_numbered(command.run_name):
-        return _of_numbered(state, command.storage_id, command.run_name, 0)
     key = ("node", run_id_of(storage, command.run_name))
+    above = _groups_above(key[1])
+    if names.split_numbered(command.run_name):
+        return above + _of_numbered(state, command.storage_id, command.run_name, 0)
     found = state.records.get(key)
     if type(found) is Run and command.mode == "remove":
-        return [key, ("acqs_of", found.node_id)]
-    return [key]
+        return [key, *above, ("acqs_of", found.node_id)]
+    return [key, *above]
+
+
+def _groups_above(run_id: str) -> list[Key]:
+    """A new run remembers them."""
+    return [("node", id) for id in groups_of(run_id)]
 
 
 def _of_new_acq(state: State, command: commands.NewAcq) -> list[Key]:

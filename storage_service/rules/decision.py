@@ -8,9 +8,10 @@ from typing import Any
 from msgspec import Struct
 
 from storage_protocol.errors import Refusal
-from storage_protocol.records import TrashEntry
+from storage_protocol.records import Skipped, TrashEntry
 
 from .facts import Event
+from .rebuild_work import FindMarkers, Proof
 from .state import Acq, Run, Variable
 from .trash_work import GiveUp, LookIntoTrash, RestoreFolder
 from .work import MakeFolder, ReachMount
@@ -47,17 +48,23 @@ class Accepted(Struct, frozen=True):
     """The command takes effect at once: these events, in this order. None: nothing changes.
 
     registers  what is kept without an event: only the newest value counts
+    document   the BLAKE3 that an event names, and its content
+    prunes_before  the events before this seq are given up; 0: none
     """
 
     events: tuple[Event, ...]
     answer: Answer
     registers: tuple[Variable, ...] = ()
+    document: tuple[str, bytes] | None = None
+    prunes_before: int = 0
 
 
 class Intended(Struct, frozen=True):
-    """The command needs the outside world first: the intent is committed."""
+    """The command needs the outside world first, or once more: the intent is committed, together with `events`,
+    which become true already now."""
 
     intent: Intent
+    events: tuple[Event, ...] = ()
 
 
 class Undone(Struct, frozen=True):
@@ -171,8 +178,39 @@ class EmptyIntent(Struct, frozen=True, tag="empty"):
     unreachable: tuple[str, ...] = ()
 
 
+class RebuildIntent(Struct, frozen=True, tag="rebuild"):
+    """The markers below a mount point are being read, a page after the other, and each page decided.
+
+    groups, runs, acqs  how many came back so far
+    known               runs and acquisitions that were there already
+    folders             that were looked into
+    skipped             that could not be taken, and the first of them in `skips`
+    guessed             groups that came back without a place of their own being known
+    tails               the newest manifest so far of each storage id whose chain was not known
+    """
+
+    order: FindMarkers
+    groups: int = 0
+    runs: int = 0
+    acqs: int = 0
+    known: int = 0
+    folders: int = 0
+    skipped: int = 0
+    skips: tuple[Skipped, ...] = ()
+    guessed: tuple[str, ...] = ()
+    tails: tuple[Proof, ...] = ()
+
+
 Intent = (
-    ConfigIntent | RunIntent | AcqIntent | CancelIntent | MarkerIntent | LookIntent | RestoreIntent | EmptyIntent
+    ConfigIntent
+    | RunIntent
+    | AcqIntent
+    | CancelIntent
+    | MarkerIntent
+    | LookIntent
+    | RestoreIntent
+    | EmptyIntent
+    | RebuildIntent
 )
 Decision = Accepted | Intended | Waits | Undone | Refusal
 

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from storage_protocol.names import value_bytes
 from storage_protocol.records import CountedMark, Warn
 
-from . import facts, manifests
+from . import facts, logbooks, manifests, readings
 from .facts import Event
 from .state import MAX_WARNINGS, Acq, Conversion, Counter, Key, Record, Run, State, Storage
 
@@ -57,7 +57,11 @@ def _storage_initialized(state: State, event: Event, fact: facts.StorageInitiali
 
 def _storage_configured(state: State, event: Event, fact: facts.StorageConfigured, time: str) -> list[Put]:
     storage = replace(_storage(state, event), configured=True)
-    return [(("storage", storage.storage_id), storage), (("node", fact.group.node_id), fact.group)]
+    return [
+        (("storage", storage.storage_id), storage),
+        (("node", fact.group.node_id), fact.group),
+        *logbooks.after_config(state, storage, fact.entries),
+    ]
 
 
 def _storage_invalidated(state: State, event: Event, fact: Any, time: str) -> list[Put]:
@@ -102,6 +106,11 @@ def _warned(warnings: tuple[Warn, ...], what: str, message: str, time: str) -> t
     return (*warnings, Warn(what, message, time))[-MAX_WARNINGS:]
 
 
+def _config_set(state: State, event: Event, fact: facts.ConfigSet, time: str) -> list[Put]:
+    storage = replace(_storage(state, event), config=fact.document)
+    return [(("storage", storage.storage_id), storage)]
+
+
 def _storage_warned(state: State, event: Event, fact: facts.StorageWarned, time: str) -> list[Put]:
     storage = _storage(state, event)
     warnings = _warned(storage.warnings, fact.what, fact.message, time)
@@ -112,8 +121,10 @@ def _group_created(state: State, event: Event, fact: facts.GroupCreated, time: s
     return [(("node", fact.group.node_id), fact.group)]
 
 
-def _run_created(state: State, event: Event, fact: facts.RunCreated, time: str) -> list[Put]:
+def _run_created(state: State, event: Event, fact: facts.RunCreated | facts.RunRestored, time: str) -> list[Put]:
+    is_new = isinstance(fact, facts.RunCreated)
     puts: list[Put] = [(("node", fact.run.node_id), fact.run)]
+    puts += logbooks.after_run(state, fact.run, is_new=is_new)
     if fact.counter is not None:
         puts.append((("counter", fact.counter), Counter(max(fact.number, state.counter(fact.counter)))))
     return puts
@@ -133,7 +144,8 @@ def _run_param_set(state: State, event: Event, fact: facts.RunParamSet, time: st
 
 
 def _run_removed(state: State, event: Event, fact: facts.RunRemoved, time: str) -> list[Put]:
-    return [(("node", _run(state, fact.run_id).node_id), None)]
+    run = _run(state, fact.run_id)
+    return [(("node", run.node_id), None), *logbooks.after_removed_run(state, run, time)]
 
 
 def _node_annotated(state: State, event: Event, fact: facts.NodeAnnotated, time: str) -> list[Put]:
@@ -170,8 +182,10 @@ def _producer_finished(state: State, event: Event, fact: facts.ProducerFinished,
 
 
 def _closed(state: State, acq: Acq) -> list[Put]:
-    puts: list[Put] = [(("node", acq.node_id), acq)]
     storage = state.storage(acq.storage_id)
+    if acq.reads and storage is not None:
+        acq = replace(acq, config_end=storage.config)
+    puts: list[Put] = [(("node", acq.node_id), acq)]
     if storage is not None and acq.node_id in storage.open_acqs:
         still = tuple(each for each in storage.open_acqs if each != acq.node_id)
         puts.append((("storage", storage.storage_id), replace(storage, open_acqs=still)))
@@ -181,19 +195,26 @@ def _closed(state: State, acq: Acq) -> list[Put]:
 def _acq_finished(state: State, event: Event, fact: facts.AcqFinished, time: str) -> list[Put]:
     acq = _acq(state, fact.acq_id)
     new = replace(acq, state="finished", verdict=fact.verdict, finished_at=time, reason=fact.reason)
-    return _closed(state, new)
+    return [*_closed(state, new), *logbooks.after_end(state, new, time)]
 
 
 def _acq_aborted(state: State, event: Event, fact: facts.AcqAborted, time: str) -> list[Put]:
     acq = _acq(state, fact.acq_id)
-    return _closed(state, replace(acq, state="aborted", finished_at=time, reason=fact.reason))
+    new = replace(acq, state="aborted", finished_at=time, reason=fact.reason)
+    return [*_closed(state, new), *logbooks.after_end(state, new, time)]
+
+
+def _acq_measured(state: State, event: Event, fact: facts.AcqMeasured, time: str) -> list[Put]:
+    acq = readings.after(_acq(state, fact.acq_id), fact)
+    puts: list[Put] = [(("node", acq.node_id), acq)]
+    return puts + logbooks.after_measured(state, acq) if fact.when == readings.END else puts
 
 
 def _acq_sealed(state: State, event: Event, fact: facts.AcqSealed, time: str) -> list[Put]:
     acq = _acq(state, fact.acq_id)
     # Sealed a second time, its manifests stay of the kind that they were.
     kind = fact.manifest if acq.manifest == manifests.OFF else acq.manifest
-    acq = replace(acq, sealed=True, manifest=kind)
+    acq = replace(acq, sealed=True, manifest=kind, disk=fact.disk)
     return [(("node", acq.node_id), acq), *manifests.after_seal(state, acq)]
 
 
@@ -204,15 +225,18 @@ def _manifest_written(state: State, event: Event, fact: facts.ManifestWritten, t
 
 
 def _acq_removed(state: State, event: Event, fact: facts.AcqRemoved, time: str) -> list[Put]:
-    return [(("node", _acq(state, fact.acq_id).node_id), None), *manifests.after_opening(state, fact.acq_id)]
-
-
-def _run_restored(state: State, event: Event, fact: facts.RunRestored, time: str) -> list[Put]:
-    return [(("node", fact.run.node_id), fact.run)]
+    acq = _acq(state, fact.acq_id)
+    gone: list[Put] = [(("node", acq.node_id), None), *manifests.after_opening(state, fact.acq_id)]
+    return gone + logbooks.after_removed_acq(state, acq, time)
 
 
 def _acq_restored(state: State, event: Event, fact: facts.AcqRestored, time: str) -> list[Put]:
-    return [(("node", fact.acq.node_id), fact.acq)]
+    puts: list[Put] = [(("node", fact.acq.node_id), fact.acq), *logbooks.after_restored_acq(state, fact.acq)]
+    return puts + [(("chain", chain.storage_id), chain) for chain in fact.tails]
+
+
+def _logbook_written(state: State, event: Event, fact: facts.LogbookWritten, time: str) -> list[Put]:
+    return logbooks.after_written(state, fact)
 
 
 def _no_record(state: State, event: Event, fact: Any, time: str) -> list[Put]:
@@ -233,7 +257,8 @@ def _conversion(state: State, event: Event, fact: Any, time: str) -> list[Put]:
     if acq is not None and acq.uid == conversion.uid and conversion.segment >= acq.conversion_segment:
         told = replace(acq, conversion=conversion.state, conversion_segment=conversion.segment)
         puts.append((("node", acq.node_id), told))
-    return puts + manifests.after_conversion(state, acq, conversion)
+    puts += manifests.after_conversion(state, acq, conversion)
+    return puts + logbooks.after_conversion(state, acq, conversion, time)
 
 
 _EVOLVE: dict[type, Callable[[State, Event, Any, str], list[Put]]] = {
@@ -245,6 +270,7 @@ _EVOLVE: dict[type, Callable[[State, Event, Any, str], list[Put]]] = {
     facts.ProducerUnregistered: _producer_unregistered,
     facts.ProducerLost: _producer_lost,
     facts.ProducerBack: _producer_back,
+    facts.ConfigSet: _config_set,
     facts.StorageWarned: _storage_warned,
     facts.GroupCreated: _group_created,
     facts.RunCreated: _run_created,
@@ -257,11 +283,12 @@ _EVOLVE: dict[type, Callable[[State, Event, Any, str], list[Put]]] = {
     facts.ProducerFinished: _producer_finished,
     facts.AcqFinished: _acq_finished,
     facts.AcqAborted: _acq_aborted,
+    facts.AcqMeasured: _acq_measured,
     facts.AcqSealed: _acq_sealed,
     facts.ManifestWritten: _manifest_written,
     facts.AcqRemoved: _acq_removed,
     facts.AcqWarned: _acq_warned,
-    facts.RunRestored: _run_restored,
+    facts.RunRestored: _run_created,
     facts.AcqRestored: _acq_restored,
     facts.TrashRestored: _no_record,
     facts.TrashEmptied: _no_record,
@@ -269,6 +296,9 @@ _EVOLVE: dict[type, Callable[[State, Event, Any, str], list[Put]]] = {
     facts.MountFull: _no_record,
     facts.MountUnreachable: _no_record,
     facts.MountRecovered: _no_record,
+    facts.LogbookFailed: _no_record,
+    facts.LogbookRecovered: _no_record,
+    facts.LogbookWritten: _logbook_written,
     facts.ConversionQueued: _conversion,
     facts.ConversionStarted: _conversion,
     facts.ConversionSucceeded: _conversion,

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from storage_protocol.commands import InitStorage
 from storage_protocol.names import Value
-from storage_protocol.records import TrashEntry
+from storage_protocol.records import Configuration, DiskUse, Document, Statistic, TrashEntry
 
 from . import state
 
@@ -27,10 +27,12 @@ class StorageInitialized(Fact, frozen=True, tag="storage.initialized"):
 
 
 class StorageConfigured(Fact, frozen=True, tag="storage.configured"):
-    """`group` keeps the place of the base run group's id, also where the storage does without RunDB."""
+    """`group` keeps the place of the base run group's id, also where the storage does without RunDB. `entries`:
+    which entries go into its logbook, as configured then."""
 
     TYPE: ClassVar = "storage.configured"
     group: state.Group
+    entries: str = "off"
 
 
 class StorageInvalidated(Fact, frozen=True, tag="storage.invalidated"):
@@ -60,6 +62,14 @@ class ProducerLost(Fact, frozen=True, tag="storage.producer_lost"):
 class ProducerBack(Fact, frozen=True, tag="storage.producer_back"):
     TYPE: ClassVar = "storage.producer_back"
     producer: str
+
+
+class ConfigSet(Fact, frozen=True, tag="storage.config_set"):
+    """`document` is none where the configuration was taken back; `name` is that of the command."""
+
+    TYPE: ClassVar = "storage.config_set"
+    name: str
+    document: Document | None
 
 
 class StorageWarned(Fact, frozen=True, tag="storage.warning"):
@@ -102,8 +112,12 @@ class RunRemoved(Fact, frozen=True, tag="run.removed"):
 
 
 class RunRestored(Fact, frozen=True, tag="run.restored"):
+    """`counter` and `number`: as of `RunCreated`, where the counter is to be found again too."""
+
     TYPE: ClassVar = "run.restored"
     run: state.Run
+    counter: str | None = None
+    number: int = 0
 
 
 class NodeAnnotated(Fact, frozen=True, tag="node.annotated"):
@@ -149,12 +163,24 @@ class AcqAborted(Fact, frozen=True, tag="acquisition.aborted"):
     reason: str
 
 
+class AcqMeasured(Fact, frozen=True, tag="acquisition.measured"):
+    """`statistics`: all of the acquisition, as they are now. `configurations`: those that were saved now."""
+
+    TYPE: ClassVar = "acquisition.measured"
+    acq_id: str
+    when: str
+    statistics: dict[str, Statistic]
+    configurations: tuple[Configuration, ...]
+
+
 class AcqSealed(Fact, frozen=True, tag="acquisition.sealed"):
-    """`manifest`: what its manifests are to record: `blake3`, `sizes`, or `off` for none."""
+    """`manifest`: what its manifests are to record: `blake3`, `sizes`, or `off` for none. `disk`: what is in its
+    folder; none in a journal from before it was counted."""
 
     TYPE: ClassVar = "acquisition.sealed"
     acq_id: str
     manifest: str = "off"
+    disk: DiskUse | None = None
 
 
 class ManifestWritten(Fact, frozen=True, tag="acquisition.manifest_written"):
@@ -173,8 +199,13 @@ class AcqRemoved(Fact, frozen=True, tag="acquisition.removed"):
 
 
 class AcqRestored(Fact, frozen=True, tag="acquisition.restored"):
+    """`links`: manifests of it whose digests are searched again, oldest first. `tails`: the newest manifests of
+    storage ids whose chains are found again; they may lie beside its data from earlier segments."""
+
     TYPE: ClassVar = "acquisition.restored"
     acq: state.Acq
+    links: tuple[state.Link, ...] = ()
+    tails: tuple[state.Chain, ...] = ()
 
 
 class TrashRestored(Fact, frozen=True, tag="trash.restored"):
@@ -257,6 +288,32 @@ class MountRecovered(Fact, frozen=True, tag="mount.recovered"):
     message: str
 
 
+class LogbookFailed(Fact, frozen=True, tag="logbook.failed"):
+    """`logbook`: `server/name`."""
+
+    TYPE: ClassVar = "logbook.failed"
+    logbook: str
+    message: str
+
+
+class LogbookRecovered(Fact, frozen=True, tag="logbook.recovered"):
+    TYPE: ClassVar = "logbook.recovered"
+    logbook: str
+    message: str
+
+
+class LogbookWritten(Fact, frozen=True, tag="logbook.written"):
+    """`owed_id`, `version`: what was owed and is so no longer; `key` and `number` of the entry."""
+
+    TYPE: ClassVar = "logbook.written"
+    owed_id: str
+    kind: str
+    logbook: str
+    key: str
+    number: int
+    version: int
+
+
 AnyFact = (
     StorageInitialized
     | StorageConfigured
@@ -266,6 +323,7 @@ AnyFact = (
     | ProducerUnregistered
     | ProducerLost
     | ProducerBack
+    | ConfigSet
     | StorageWarned
     | GroupCreated
     | RunCreated
@@ -278,6 +336,7 @@ AnyFact = (
     | ProducerFinished
     | AcqFinished
     | AcqAborted
+    | AcqMeasured
     | AcqSealed
     | ManifestWritten
     | AcqRemoved
@@ -295,6 +354,9 @@ AnyFact = (
     | MountFull
     | MountUnreachable
     | MountRecovered
+    | LogbookFailed
+    | LogbookRecovered
+    | LogbookWritten
 )
 
 

@@ -36,6 +36,7 @@ def storage(record: Storage) -> records.Storage:
         open_acqs=record.open_acqs,
         warnings=record.warnings,
         created_at=record.created_at,
+        config=record.config,
     )
 
 
@@ -76,6 +77,8 @@ def acquisition(record: Acq, places: Places) -> records.Acquisition:
         finished_at=record.finished_at,
         reason=record.reason,
         warnings=record.warnings,
+        statistics=record.statistics,
+        configurations=record.configurations,
     )
 
 
@@ -138,11 +141,29 @@ def marked(record: Acq, counted: bool) -> records.Marked:
     )
 
 
-def marker(described: records.Run | records.Acquisition) -> bytes:
-    """The content of `run.json` or `acquisition.json`: what a client sees, for who has only the folder."""
+def marker(described: records.Run | records.Acquisition, **more: Any) -> bytes:
+    """The content of `run.json` or `acquisition.json`: what a client sees, for who has only the folder.
+
+    more  what a rebuild of the RunDB needs besides; left out where it is nil
+    """
     kind = "run" if isinstance(described, records.Run) else "acquisition"
-    content = {"format": f"storage-service/{kind}/1", **msgspec.to_builtins(described)}
+    needed = {name: value for name, value in more.items() if value is not None}
+    content = {"format": f"storage-service/{kind}/1", **msgspec.to_builtins(described), **needed}
     return json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"
+
+
+def run_marker(record: Run, places: Places) -> bytes:
+    """The content of a run's `run.json`."""
+    hidden = None if record.visible else False
+    groups = msgspec.to_builtins(record.groups) or None
+    return marker(run(record, places), rundb=hidden, numbered=record.numbered, groups=groups)
+
+
+def acquisition_marker(record: Acq, places: Places) -> bytes:
+    """The content of an acquisition's `acquisition.json`."""
+    first = record.created_at if record.created_at != record.started_at else None
+    disk = msgspec.to_builtins(record.disk)
+    return marker(acquisition(record, places), created_at=first, disk=disk)
 
 
 def event_data(state: State, event: Event) -> Any:
@@ -175,6 +196,23 @@ def event_data(state: State, event: Event) -> Any:
         case facts.AcqSealed():
             acq = _acq(state, fact.acq_id)
             return {"acq_id": acq.node_id, "uid": acq.uid, "segment": acq.segment}
+        case facts.AcqMeasured():
+            acq = _acq(state, fact.acq_id)
+            return {
+                "acq_id": acq.node_id,
+                "uid": acq.uid,
+                "segment": acq.segment,
+                "when": fact.when,
+                "statistics": fact.statistics,
+                "configurations": fact.configurations,
+            }
+        case facts.ConfigSet():
+            given = fact.document
+            return {
+                "name": fact.name,
+                "blake3": given.blake3 if given is not None else None,
+                "bytes": given.bytes if given is not None else 0,
+            }
         case facts.ManifestWritten():
             link = fact.link
             return {
@@ -206,6 +244,10 @@ def event_data(state: State, event: Event) -> Any:
             return {"producer": fact.producer}
         case facts.MountLow() | facts.MountFull() | facts.MountUnreachable() | facts.MountRecovered():
             return {"mp": fact.mp, "free_bytes": fact.free_bytes, "message": fact.message}
+        case facts.LogbookFailed() | facts.LogbookRecovered():
+            return {"logbook": fact.logbook, "message": fact.message}
+        case facts.LogbookWritten():
+            return {"logbook": fact.logbook, "entry": fact.number, "what": fact.kind, "key": fact.key}
         case facts.StorageWarned() | facts.AcqWarned():
             return {"what": fact.what, "message": fact.message}
         case (

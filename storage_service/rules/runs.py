@@ -14,7 +14,7 @@ from .decision import Accepted, Answer, Decision, Intended, Moment, RunIntent, U
 from .facts import Event
 from .lifecycle import transition
 from .ownership import anothers, is_orphan, own_run, run_id_of, the_storage, wrong_acq_state, wrong_storage_state
-from .state import Acq, Run, State, Storage, counter_id
+from .state import Acq, Group, GroupPlace, Run, State, Storage, counter_id, groups_of
 from .work import RUN_MARKER, Done, Failed, MakeFolder, Taken
 
 STORED, NOT_STORED = plain({"stored": True}), plain({"stored": False})
@@ -61,7 +61,7 @@ def new_run(state: State, command: commands.NewRun, now: Moment, limits: Limits,
             return refusal
         run = found
     else:
-        run = _fresh_run(storage, run_id, name, command, now)
+        run = _fresh_run(state, storage, run_id, name, command, now)
     intent = RunIntent(
         storage_id=storage.storage_id,
         order=_order(state, storage, run, found, removes, fresh=pattern is not None, now=now),
@@ -75,7 +75,10 @@ def new_run(state: State, command: commands.NewRun, now: Moment, limits: Limits,
     return Intended(intent)
 
 
-def _fresh_run(storage: Storage, run_id: str, name: str, command: commands.NewRun, now: Moment) -> Run:
+def _fresh_run(
+    state: State, storage: Storage, run_id: str, name: str, command: commands.NewRun, now: Moment
+) -> Run:
+    groups = [group for id in groups_of(run_id) if type(group := state.node(id)) is Group]
     return Run(
         node_id=run_id,
         uid=now.fresh(),
@@ -89,25 +92,28 @@ def _fresh_run(storage: Storage, run_id: str, name: str, command: commands.NewRu
         created_at=now.time,
         params=command.params,
         params_bytes=codec.params_bytes(command.params),
+        numbered=command.run_name if names.split_numbered(command.run_name) else None,
+        groups=tuple(GroupPlace(each.node_id, each.uid, each.mp, each.path, each.created_at) for each in groups),
     )
 
 
 def _order(
     state: State, storage: Storage, run: Run, found: Run | None, removes: bool, *, fresh: bool, now: Moment
 ) -> MakeFolder:
-    taken_over = replace(run, storage_id=storage.storage_id)
+    visible = run.visible or storage.init.use_rundb
+    taken_over = replace(run, storage_id=storage.storage_id, visible=visible)
     set_aside = (found.uid if found is not None else now.fresh()) if removes else None
     return MakeFolder(
         mp=run.mp,
         path=tuple(run.path.split("/")),
         marker_name=RUN_MARKER,
-        marker=render.marker(render.run(taken_over, state.places)),
+        marker=render.run_marker(taken_over, state.places),
         id=run.node_id,
         uid=run.uid,
         set_aside=set_aside,
         fresh=fresh,
         # A parameter that was set just now may not be in its marker file yet.
-        aside=render.marker(render.run(found, state.places)) if removes and found is not None else b"",
+        aside=render.run_marker(found, state.places) if removes and found is not None else b"",
     )
 
 

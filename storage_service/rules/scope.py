@@ -11,12 +11,23 @@ from msgspec import Struct
 from storage_protocol import commands, names
 from storage_protocol.commands import Command
 
-from .decision import AcqIntent, ConfigIntent, EmptyIntent, Intent, LookIntent, RestoreIntent, RunIntent
+from .decision import (
+    AcqIntent,
+    ConfigIntent,
+    EmptyIntent,
+    Intent,
+    LookIntent,
+    RebuildIntent,
+    RestoreIntent,
+    RunIntent,
+)
 from .ownership import run_id_of
 from .state import State
 
 # No storage has such an id. One command at a time works on the trash of a mount point.
 _TRASH = ".trash "
+# Nor such a one. What a rebuild brings back it does not hold: it keeps off what others do (`rules/rebuild.py`).
+_REBUILD = ".rebuild "
 
 
 class Scope(Struct, frozen=True):
@@ -55,10 +66,12 @@ def scope_of(state: State, command: Command) -> Scope:
         case commands.RetryConversion():
             found = state.records.get(("conversion", command.conversion_id))
             return Scope(node=getattr(found, "acq_id", ""))
-        case commands.CancelConversion() | commands.SetVar() | commands.AddVar():
+        case commands.CancelConversion() | commands.SetVar() | commands.AddVar() | commands.PruneEvents():
             return Scope()
         case commands.RestoreTrash() | commands.EmptyTrash():
             return Scope(_TRASH + command.mp, whole=True) if command.mp is not None else Scope()
+        case commands.RebuildRundb():
+            return Scope(_REBUILD + command.mp, whole=True)
         case _:
             return Scope(getattr(command, "storage_id", ""), whole=True)
 
@@ -77,6 +90,8 @@ def scope_of_intent(intent: Intent) -> Scope:
             return Scope(_TRASH + intent.order.mp, whole=True, node=intent.order.id)
         case EmptyIntent():
             return Scope(_TRASH + intent.order.mp, whole=True)
+        case RebuildIntent():
+            return Scope(_REBUILD + intent.order.mp, whole=True)
         case LookIntent() if intent.named:
             return Scope(_TRASH + intent.order.mp, whole=True)
         case _:

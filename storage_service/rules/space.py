@@ -16,21 +16,23 @@ BACK = 1.1
 
 
 class Look(Struct, frozen=True):
-    """A look at a mount point. `free_bytes` is None where it does not answer, and `reason` says why. Below
-    `minimum` bytes nothing new is begun there, below `low` it is told of; 0: never."""
+    """A look at a mount point. `free_bytes` is None where it does not answer, and `reason` says why; or where it
+    `answers`, and nobody can tell. Below `minimum` bytes nothing new is begun there, below `low` it is told of;
+    0: never."""
 
     mp: str
     free_bytes: int | None
     reason: str
     minimum: int
     low: int
+    answers: bool = False
 
 
 def level(before: str, look: Look) -> str:
     """What the mount point is now, if it was that before."""
     free = look.free_bytes
     if free is None:
-        return UNREACHABLE
+        return WELL if look.answers else UNREACHABLE
     if free < look.minimum * (BACK if before == FULL else 1.0):
         return FULL
     return LOW if free < look.low * (BACK if before in (FULL, LOW) else 1.0) else WELL
@@ -45,9 +47,8 @@ def told(before: str, now: str, look: Look) -> list[Event]:
         found.append(facts.MountUnreachable(look.mp, None, look.reason))
     elif now == WELL or before == UNREACHABLE:
         said = "answers again" if before == UNREACHABLE else "has room again"
-        found.append(
-            facts.MountRecovered(look.mp, free, f"The mount point {look.mp} {said}: {free} bytes are free.")
-        )
+        room = f": {free} bytes are free" if free is not None else ""
+        found.append(facts.MountRecovered(look.mp, free, f"The mount point {look.mp} {said}{room}."))
     if now == FULL:
         message = (
             f"The mount point {look.mp} has {free} bytes free, fewer than {look.minimum}: nothing is begun there."

@@ -6,13 +6,16 @@ everything that is open, and what was looked up. The rules only read it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from urllib.parse import quote
 
 from msgspec import Struct, field
 
 from storage_protocol.commands import InitStorage
 from storage_protocol.names import Value
-from storage_protocol.records import CountedMark, Location, Warn
+from storage_protocol.records import Configuration, CountedMark, DiskUse, Document, Location, Statistic, Warn
+
+from .logbook_records import Book, Owed, Page
 
 MAX_WARNINGS = 32
 
@@ -23,6 +26,7 @@ class Storage(Struct, frozen=True):
     producers, producers_unnamed  registered ones, for later acquisitions
     open_acqs                     ids, in the order of their opening
     lost                          producers that are silent for too long, as far as was told
+    config                        what was handed in to be saved beside later acquisitions
     """
 
     storage_id: str
@@ -35,6 +39,7 @@ class Storage(Struct, frozen=True):
     open_acqs: tuple[str, ...] = ()
     warnings: tuple[Warn, ...] = ()
     lost: tuple[str, ...] = ()
+    config: Document | None = None
 
     @property
     def state(self) -> str:
@@ -62,8 +67,24 @@ class Group(Struct, frozen=True, tag="group"):
     created_at: str
 
 
+class GroupPlace(Struct, frozen=True):
+    """A group, as the runs in it remember it: it has no file of its own."""
+
+    id: str
+    uid: str
+    mp: str
+    path: str
+    created_at: str
+
+
 class Run(Struct, frozen=True, tag="run"):
-    """A run. `owner` is the uid of the storage's life that it belongs to; `path` its folder below the mount."""
+    """A run.
+
+    owner     the uid of the storage's life that it belongs to
+    path      its folder below the mount
+    numbered  the name with `{n}` by which it had its number; None: it had none
+    groups    those that it was made in, as far as they were there, its base run group last
+    """
 
     node_id: str
     uid: str
@@ -77,6 +98,8 @@ class Run(Struct, frozen=True, tag="run"):
     created_at: str
     params: dict[str, Value] = field(default_factory=dict)
     params_bytes: int = 0
+    numbered: str | None = None
+    groups: tuple[GroupPlace, ...] = ()
 
 
 class Opening(Struct, frozen=True):
@@ -96,6 +119,8 @@ class Acq(Struct, frozen=True, tag="acq"):
     conversion  the state of its newest conversion, which belongs to `conversion_segment`
     manifest    what the manifests of a sealed segment record: `blake3`, `sizes`, or `off` where there are none
     manifests   the files of this segment's manifests, in the order of their writing: its own, then conversions'
+    reads       which reading of variables and configuration it owes next: `start`, `end`, or none
+    config      the configuration that was handed in when it started; config_end: when it ended
     """
 
     node_id: str
@@ -127,6 +152,12 @@ class Acq(Struct, frozen=True, tag="acq"):
     params_bytes: int = 0
     manifest: str = "off"
     manifests: tuple[str, ...] = ()
+    reads: str = ""
+    config: Document | None = None
+    config_end: Document | None = None
+    statistics: dict[str, Statistic] = field(default_factory=dict)
+    configurations: tuple[Configuration, ...] = ()
+    disk: DiskUse | None = None
 
 
 class Conversion(Struct, frozen=True):
@@ -168,15 +199,18 @@ class Conversion(Struct, frozen=True):
 
 
 class Places(Struct, frozen=True):
-    """Where this host reaches each mount point: its folder, by the mount point's name."""
+    """Where this host reaches each mount point: its folder, by the mount point's name; None: it lies elsewhere in
+    the network, and its name is its URL."""
 
-    roots: dict[str, str] = field(default_factory=dict)
+    roots: dict[str, str | None] = field(default_factory=dict)
 
     def location(self, mp: str, path: str) -> Location:
         """Where `path` below a mount point is, for clients."""
-        root = self.roots.get(mp)
-        if root is None:
+        if mp not in self.roots:
             return Location(mp, path)
+        root = self.roots[mp]
+        if root is None:
+            return Location(mp, path, None, f"{mp.rstrip('/')}/{path}" if path else mp)
         local = f"{root.rstrip('/')}/{path}" if path else root
         return Location(mp, path, local, "file://" + quote(local))
 
@@ -244,15 +278,22 @@ class Due(Struct, frozen=True):
 
 
 Node = Group | Run | Acq
-Record = Storage | Group | Run | Acq | Conversion | Counter | Chain | Due | Variable
+Record = Storage | Group | Run | Acq | Conversion | Counter | Chain | Due | Variable | Book | Owed | Page
 Key = tuple[str, str]
 """A record's place: (`storage`, id), (`node`, RunDB id), (`conversion`, id), (`counter`, `counter_id`),
-(`chain`, storage id), (`due`, acquisition id), (`variable`, namespace and name)."""
+(`chain`, storage id), (`due`, acquisition id), (`variable`, namespace and name), (`book`, storage id),
+(`owed`, its id), (`page`, key of the entry)."""
 
 
 def variable_key(ns: str, name: str) -> Key:
     """Where a variable is. A namespace has no `/`, so the first one ends it."""
     return "variable", f"{ns}/{name}"
+
+
+def groups_of(run_id: str) -> list[str]:
+    """The ids of the groups that a run is in, from the root's child down to its base run group."""
+    parts = run_id.split("/")
+    return ["/".join(parts[: depth + 1]) for depth in range(1, len(parts) - 1)]
 
 
 def counter_id(group_id: str, before: str, after: str) -> str:
@@ -264,11 +305,22 @@ class State:
 
     `complete` and `nested` are what was looked up for the one command that is being decided:
     runs of which every acquisition is in memory, and for an acquisition's id the id of one that lies
-    inside of it or around it.
+    inside of it or around it. `fetches` says of a storage's id whether the service has a source of its own for its
+    configurations, `last_seq` where the journal ends. `entries_of` is what the configuration says of a storage id:
+    which entries of its runs go into its logbook; only a decision may ask it, its fact keeps the answer.
     """
 
-    def __init__(self, places: Places) -> None:
+    def __init__(
+        self,
+        places: Places,
+        fetches: Callable[[str], bool] = lambda storage_id: False,
+        last_seq: Callable[[], int] = lambda: 0,
+        entries_of: Callable[[str], str] = lambda storage_id: "off",
+    ) -> None:
         self.places = places
+        self.fetches = fetches
+        self.last_seq = last_seq
+        self.entries_of = entries_of
         self.records: dict[Key, Record | None] = {}
         self.complete: set[str] = set()
         self.nested: dict[str, str | None] = {}
@@ -297,6 +349,14 @@ class State:
     def due(self, acq_id: str) -> Due | None:
         """Due manifests are always in memory."""
         return self.records.get(("due", acq_id))  # type: ignore[return-value]
+
+    def book(self, storage_id: str) -> Book | None:
+        """Books are always in memory."""
+        return self.records.get(("book", storage_id))  # type: ignore[return-value]
+
+    def owed(self, id: str) -> Owed | None:
+        """What is owed to logbooks is always in memory."""
+        return self.records.get(("owed", id))  # type: ignore[return-value]
 
     def counter(self, id: str) -> int:
         found = self.records[("counter", id)]

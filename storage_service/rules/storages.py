@@ -22,6 +22,9 @@ def _told(storage: Storage, fact: facts.AnyFact) -> Event:
 
 def init_storage(state: State, command: commands.InitStorage, now: Moment) -> Decision:
     id = command.storage_id
+    if (command.elog_server is None) != (command.elog_name is None):
+        missing = "elog_name" if command.elog_name is None else "elog_server"
+        return errors.bad_request(f"{missing} is missing; a logbook needs elog_server and elog_name.", missing)
     storage = state.storage(id)
     if storage is None:
         return Accepted((Event(facts.StorageInitialized(now.fresh(), command), id, id),), Answer("storage", id))
@@ -75,8 +78,13 @@ def settle_config(state: State, intent: ConfigIntent, result: Done | Taken | Fai
     if init.use_rundb and not group.visible:
         group = _shown(group, now)
         events.append(Event(facts.GroupCreated(group), storage.storage_id, group.node_id))
-    events.append(_told(storage, facts.StorageConfigured(group)))
+    events.append(_told(storage, facts.StorageConfigured(group, _entries(state, storage))))
     return Accepted(tuple(events), Answer("storage", storage.storage_id))
+
+
+def _entries(state: State, storage: Storage) -> str:
+    """Which entries go into its logbook; `off` where it names none."""
+    return state.entries_of(storage.storage_id) if storage.init.elog_server is not None else "off"
 
 
 def inval_storage(state: State, command: commands.InvalStorage, now: Moment) -> Decision:

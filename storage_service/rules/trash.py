@@ -124,7 +124,7 @@ def _restore(state: State, intent: LookIntent, result: Result, now: Moment) -> D
         uid=where.uid,
         above=where.above,
         set_aside=set_aside,
-        aside=render.marker(render.run(standing, state.places)) if isinstance(standing, Run) else b"",
+        aside=render.run_marker(standing, state.places) if isinstance(standing, Run) else b"",
     )
     return Intended(RestoreIntent(order_, entry, run, acqs))
 

@@ -10,11 +10,15 @@ from typing import Any
 
 from msgspec import Struct, field
 
+from storage_protocol.records import DiskUse
+
+from .rebuild_work import FindMarkers, Found
 from .state import Link
 from .trash_work import GiveUp, LookIntoTrash, RestoreFolder, Seen
 
 RUN_MARKER = "run.json"
 ACQ_MARKER = "acquisition.json"
+ACQ_LOG = "acquisition.log"
 TRASH = ".storage-trash"
 
 
@@ -63,8 +67,30 @@ class MakeFolder(Struct, frozen=True, tag="make_folder"):
     aside: bytes = b""
 
 
+class SyncData(Struct, frozen=True, tag="sync_data"):
+    """Sync what is in a folder that has this marker, and count it. However long that takes."""
+
+    mp: str
+    path: tuple[str, ...]
+    marker_name: str
+    id: str
+    uid: str
+
+
+class Synced(Struct, frozen=True, tag="synced"):
+    """It is synced; this is what is in it."""
+
+    disk: DiskUse
+
+
 class WriteMarker(Struct, frozen=True, tag="write_marker"):
-    """Replace the marker file of a folder that is there, atomically. With `sync_data`, first sync the data."""
+    """Replace the marker file of a folder that is there, atomically.
+
+    log   a block that the folder's log gets before, synced too; empty: none
+    head  the first line of that block: where the log has it already, it stays as it is
+
+    A log that cannot be appended to makes the next one, `acquisition-2.log` and so on; see `Done`.
+    """
 
     mp: str
     path: tuple[str, ...]
@@ -72,7 +98,27 @@ class WriteMarker(Struct, frozen=True, tag="write_marker"):
     marker: bytes
     id: str
     uid: str
-    sync_data: bool = False
+    log: str = ""
+    head: str = ""
+
+
+class KeepFile(Struct, frozen=True, tag="keep_file"):
+    """Save a document in a folder that has this marker, synced: as `name`, or as the next of `stem-2.ext`,
+    `stem-3.ext`, ... that is free. What is there is never written over; one with the same content is it."""
+
+    mp: str
+    path: tuple[str, ...]
+    marker_name: str
+    id: str
+    uid: str
+    name: str
+    content: bytes
+
+
+class Kept(Struct, frozen=True, tag="kept"):
+    """It is saved, in this file."""
+
+    name: str
 
 
 class RunScript(Struct, frozen=True, tag="run_script"):
@@ -141,7 +187,9 @@ CANCELLED = "cancelled"
 
 
 class Done(Struct, frozen=True, tag="done"):
-    """It is done, and synced."""
+    """It is done, and synced. `remark`: one sentence where it was not done just as it was asked for."""
+
+    remark: str = ""
 
 
 class Taken(Struct, frozen=True, tag="taken"):
@@ -174,5 +222,15 @@ class Ended(Struct, frozen=True, tag="ended"):
     reason: str = ""
 
 
-Order = ReachMount | MakeFolder | WriteMarker | LookIntoTrash | RestoreFolder | GiveUp
-Result = Done | Taken | Failed | Seen
+Order = (
+    ReachMount
+    | MakeFolder
+    | SyncData
+    | WriteMarker
+    | KeepFile
+    | LookIntoTrash
+    | RestoreFolder
+    | GiveUp
+    | FindMarkers
+)
+Result = Done | Taken | Synced | Kept | Failed | Seen | Found

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from ..desk.batch import Batch, StoredIntent
+from ..rules.logbook_records import Book, Owed
 from ..rules.state import Chain, Conversion, Due, Key, Node, Storage
 
 
@@ -49,6 +50,8 @@ class Snapshot(Struct, frozen=True):
     chains: list[Chain]
     dues: list[Due]
     keys_ahead: list[str]
+    books: list[Book]
+    owed: list[Owed]
     key_clock: tuple[float, float] = (0.0, 0.0)
 
     def records(self) -> list[tuple[Key, Any]]:
@@ -57,7 +60,9 @@ class Snapshot(Struct, frozen=True):
         found += [(("node", each.node_id), each) for each in self.nodes]
         found += [(("conversion", each.conversion_id), each) for each in self.conversions]
         found += [(("chain", each.storage_id), each) for each in self.chains]
-        return found + [(("due", each.acq_id), each) for each in self.dues]
+        found += [(("due", each.acq_id), each) for each in self.dues]
+        found += [(("book", each.storage_id), each) for each in self.books]
+        return found + [(("owed", each.id), each) for each in self.owed]
 
 
 class Committed(Struct, frozen=True):
@@ -78,6 +83,10 @@ class Writer(Protocol):
 
         Raises NotWrittenError or UnknownOutcomeError.
         """
+        ...
+
+    def tidy(self) -> bool:
+        """Between the commits: what the store has to do for itself, one step of it. Whether there is more."""
         ...
 
     def close(self) -> None: ...

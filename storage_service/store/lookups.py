@@ -13,6 +13,9 @@ from ..rules.state import Counter, Key, Node, Variable
 from .rows import decode_conversion, decode_node, value_of
 
 BUSY_MS = 5000
+# "0" is the character after "/": the range is everything below. The + keeps SQLite from going through every
+# acquisition that there is by an index on the kind.
+ANY_BELOW = "SELECT node_id FROM nodes WHERE node_id > ? AND node_id < ? AND +kind = 'acq' LIMIT 1"
 
 
 def read_node(db: apsw.Connection, node_id: str) -> Node | None:
@@ -48,6 +51,11 @@ class SqliteLookups:
             for key in keys:
                 found.append((key, self._one(*key)))
         return found
+
+    def document(self, digest: str) -> bytes | None:
+        """The configuration of this BLAKE3 that was handed in; None when nothing names it any more."""
+        content = self._db.execute("SELECT content FROM documents WHERE blake3 = ?", (digest,)).get
+        return bytes(content) if content is not None else None
 
     def _one(self, table: str, id: str) -> Any:
         db = self._db
@@ -86,7 +94,5 @@ class SqliteLookups:
         sql = f"SELECT node_id FROM nodes WHERE node_id IN ({marks}) AND kind = 'acq'"  # noqa: S608  marks only
         found = self._db.execute(sql, around).get
         if found is None:
-            # "0" is the character after "/": the range is everything below.
-            sql = "SELECT node_id FROM nodes WHERE node_id > ? AND node_id < ? AND kind = 'acq' LIMIT 1"
-            found = self._db.execute(sql, (f"{acq_id}/", f"{acq_id}0")).get
+            found = self._db.execute(ANY_BELOW, (f"{acq_id}/", f"{acq_id}0")).get
         return str(found) if found is not None else None

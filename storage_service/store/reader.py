@@ -23,6 +23,7 @@ from uuid import UUID
 import apsw
 import msgspec
 from msgspec import Meta, Raw
+from msgspec.structs import replace
 
 from storage_protocol import commands, errors, records
 from storage_protocol.commands import Command
@@ -35,7 +36,7 @@ from ..rules.state import Acq, Node, Places, Run
 from ..rules.storages import ROOT
 from .interface import StoreError
 from .replay import Replay
-from .rows import decode_conversion, decode_node, decode_storage, encode, value_of
+from .rows import decode_conversion, decode_shown_node, decode_storage, encode, value_of
 from .search import NEWEST, OLDEST, Key, Search, Sizes, refused
 from .statements import Statements
 
@@ -204,7 +205,7 @@ class Reader:
     def _node_at(self, n: int) -> Node:
         node_id, record = self._one("node_record", n=n)
         params = self._all("node_params", node_id=node_id)
-        return decode_node(record, {name: value_of(class_, value) for name, class_, value in params})
+        return decode_shown_node(record, {name: value_of(class_, value) for name, class_, value in params})
 
     def _node(self, node_id: str) -> Node | None:
         n = self._one("node", node_id=node_id)
@@ -348,7 +349,8 @@ class Reader:
         return encode({"vars": found})
 
     def _replay_events(self, command: commands.ReplayEvents) -> bytes:
-        last_seq = self._one("last_seq")
+        last_seq, oldest_seq = self._one("last_seq"), self._one("first_seq")
+        command = replace(command, after_seq=max(command.after_seq, oldest_seq - 1))
         events: list[Raw] = []
         size, more = 0, False
         with closing(self._replay.bodies(command, last_seq)) as bodies:
@@ -358,7 +360,7 @@ class Reader:
                 if more:
                     break
                 events.append(Raw(body))
-        told = {"events": events, "last_seq": last_seq, "oldest_seq": self._one("first_seq")}
+        told = {"events": events, "last_seq": last_seq, "oldest_seq": oldest_seq}
         return encode({**told, "journal_id": self._journal_id, "more": more})
 
 

@@ -12,6 +12,7 @@ from storage_protocol.names import Value
 
 from ..desk.batch import StoredIntent
 from ..rules import facts
+from ..rules.logbook_records import Book, Owed, Page
 from ..rules.state import Acq, Chain, Conversion, Due, Group, Node, Run, Storage
 
 encode = msgspec.msgpack.Encoder().encode
@@ -20,6 +21,9 @@ decode_storage = msgspec.msgpack.Decoder(Storage).decode
 decode_conversion = msgspec.msgpack.Decoder(Conversion).decode
 decode_chain = msgspec.msgpack.Decoder(Chain).decode
 decode_due = msgspec.msgpack.Decoder(Due).decode
+decode_book = msgspec.msgpack.Decoder(Book).decode
+decode_owed = msgspec.msgpack.Decoder(Owed).decode
+decode_page = msgspec.msgpack.Decoder(Page).decode
 decode_intent = msgspec.msgpack.Decoder(StoredIntent).decode
 decode_fact = msgspec.msgpack.Decoder(facts.AnyFact).decode
 _decode_node = msgspec.msgpack.Decoder(Node).decode
@@ -31,11 +35,15 @@ def encode_node(node: Node) -> bytes:
 
 
 def decode_node(record: bytes, params: dict[str, Value]) -> Node:
-    """The node, with its parameters put back."""
+    """The node, with its parameters put back, and what they count against their limit."""
+    node = decode_shown_node(record, params)
+    return node if isinstance(node, Group) or not params else replace(node, params_bytes=params_bytes(params))
+
+
+def decode_shown_node(record: bytes, params: dict[str, Value]) -> Node:
+    """The node, with its parameters put back: to be shown, and not to be decided on."""
     node: Group | Run | Acq = _decode_node(record)
-    if isinstance(node, Group) or not params:
-        return node
-    return replace(node, params=params, params_bytes=params_bytes(params))
+    return node if isinstance(node, Group) or not params else replace(node, params=params)
 
 
 def value_row(value: Value) -> tuple[str, Any]:

@@ -6,10 +6,9 @@ in as few, large statements: each statement takes and gives back the interpreter
 
 from __future__ import annotations
 
-import os
+import json
 import time
-from collections.abc import Sequence
-from functools import lru_cache
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,30 +20,34 @@ from storage_protocol.keys import uuid7_ms
 from ..desk.batch import Batch
 from ..desk.keyring import AHEAD_S, may_be_forgotten
 from ..failpoints import passing
-from ..rules.state import Acq, Conversion, Counter, Group, Node, Run, Storage
+from ..rules.state import Conversion, Counter, Storage
 from .dated import newest_and_ahead
-from .interface import Committed, NotWrittenError, Snapshot, StoreError, StoreFaultError, UnknownOutcomeError
+from .inserting import insert
+from .interface import Committed, NotWrittenError, Snapshot, StoreError, UnknownOutcomeError
 from .lookups import read_node
 from .migrate import migrate, refuse_newer
+from .node_rows import write_nodes
+from .opening import cannot_open, write_log_again
+from .pruning import Pruning
 from .rows import (
+    decode_book,
     decode_chain,
     decode_conversion,
     decode_due,
     decode_intent,
+    decode_owed,
     decode_storage,
     encode,
-    encode_node,
     value_row,
 )
 
-# Rows of one statement, at most: as few statements as there are ones in the number of rows. After each the writer
-# waits until the loop lets go of the interpreter. All sizes between would fill the statement cache.
-_MOST_ROWS = 512
 EXPIRE_AT_ONCE = 1000
 # The time of the newest key is stored a second ahead, so that it is written once a second and not in every commit:
 # after a restart the keys of that second are looked up, which is always right.
 KEY_AHEAD_MS = 1000
 BUSY_MS = 5000
+# The write-ahead log is taken up when it has so many pages of 4 KiB: each time costs two syncs.
+CHECKPOINT_PAGES = 1000
 # After a transaction was rolled back the next one waits, twice as long each time: what has to be done is tried
 # again and again, and a disk that takes nothing must not be asked without a pause.
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.05, 1.0
@@ -61,12 +64,12 @@ class SqliteWriter:
         try:
             self._db = apsw.Connection(str(database))
         except apsw.Error as error:
-            raise _cannot_open(database, error) from None
+            raise cannot_open(database, error) from None
         try:
             self._set_up(database)
         except (apsw.Error, OSError) as error:
             self._db.close()
-            raise _cannot_open(database, error) from None
+            raise cannot_open(database, error) from None
         except StoreError:
             self._db.close()
             raise
@@ -77,7 +80,7 @@ class SqliteWriter:
         self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         refuse_newer(self._db, str(database))
         self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
-        _write_log_again(Path(f"{database}-wal"))
+        write_log_again(Path(f"{database}-wal"))
         passing("store.opened")
         mode = self._db.pragma("journal_mode", "wal")
         self._db.pragma("synchronous", "full")
@@ -91,6 +94,11 @@ class SqliteWriter:
         self._forgotten_ms = int(self._meta("forgotten_ms", "0"))
         self._key_clock = _clock(self._meta("key_clock", "0 0"))
         self.journal_id = self._meta("journal_id", str(uuid4()))
+        self._pruning = Pruning(self._db)
+        self._log_pages = 0
+        self.checkpoint_pages = CHECKPOINT_PAGES
+        # In place of SQLite's own checkpoints, which would be part of a commit: see `tidy`.
+        self._db.set_wal_hook(self._logged)
         passing("store.ready")
 
     def _meta(self, name: str, default: str) -> str:
@@ -135,6 +143,8 @@ class SqliteWriter:
             key_clock=self._key_clock,
             chains=[decode_chain(record) for (record,) in db.execute("SELECT record FROM chains")],
             dues=dues,
+            books=[decode_book(record) for (record,) in db.execute("SELECT record FROM books")],
+            owed=[decode_owed(record) for (record,) in db.execute("SELECT record FROM owed ORDER BY n")],
         )
 
     def commit(self, batch: Batch, key_date: float) -> Committed:
@@ -168,13 +178,45 @@ class SqliteWriter:
             raise UnknownOutcomeError(_said(error)) from error
         passing("store.committed")
         self._pause_s = 0.0
+        self._pruning.committed()
         if batch.newest_key_ms > self._newest_key_ms:
             self._newest_key_ms = batch.newest_key_ms + KEY_AHEAD_MS
         self._forgotten_ms = max(self._forgotten_ms, committed.forgotten_ms)
         self._key_clock = batch.key_clock or self._key_clock
         return committed
 
+    def _logged(self, db: apsw.Connection, name: str, pages: int) -> int:
+        """After each commit: so many pages are in the write-ahead log."""
+        self._log_pages = pages
+        return apsw.SQLITE_OK
+
+    def tidy(self) -> bool:
+        """Between the commits: take the log up into the database when it is long enough, and delete some rows of
+        events that were given up. Whether there may be more to delete.
+
+        Raises UnknownOutcomeError when the disk fails at that."""
+        if self._log_pages >= self.checkpoint_pages:
+            self._log_pages = 0
+            passing("tidy.checkpoint")
+            # One that fails loses nothing: the log stays, and the next one takes it up.
+            with suppress(apsw.Error):
+                self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            passing("tidy.checkpointed")
+        if self._pruning.has_rows:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                passing("tidy.prune")
+                self._pruning.bite()
+                self._db.execute("COMMIT")
+            except apsw.Error as error:
+                # Tried again after the next commit; a disk that fails is met there.
+                self._roll_back(error)
+                return False
+            passing("tidy.pruned")
+        return self._pruning.has_rows
+
     def _roll_back(self, why: BaseException) -> None:
+        self._pruning.rolled_back()
         try:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
@@ -183,10 +225,14 @@ class SqliteWriter:
 
     def _write(self, batch: Batch, key_date: float) -> Committed:
         rows = [(row.seq, row.topic, row.subject, row.body, row.fact) for row in batch.rows]
-        self._insert("INSERT INTO journal VALUES ", rows)
+        insert(self._db, "INSERT INTO journal VALUES ", rows)
         upsert = " ON CONFLICT (topic) DO UPDATE SET seq = excluded.seq"
-        self._insert("INSERT INTO topics VALUES ", list(batch.topics().items()), upsert)
-        self._write_nodes(batch)
+        insert(self._db, "INSERT INTO topics VALUES ", list(batch.topics().items()), upsert)
+        if batch.rows:
+            self._pruning.note(key_date, batch.rows[0].seq - 1)
+        if batch.prune_before or batch.expire_events_before is not None:
+            self._pruning.give_up(batch.prune_before, batch.expire_events_before)
+        write_nodes(self._db, batch)
         for (table, id), record in batch.records.items():
             match table:
                 case "storage":
@@ -199,12 +245,16 @@ class SqliteWriter:
                     self._db.execute(_PUT_DUE, (id, encode(record)))
                 case "chain":
                     self._db.execute(_PUT_CHAIN, (id, encode(record)))
+                case "book" | "owed" | "page":
+                    forget, put = _LOGBOOK_ROWS[table]
+                    self._db.execute(*(forget, (id,)) if record is None else (put, (id, encode(record))))
                 case "counter" if isinstance(record, Counter):
                     sql = "INSERT INTO counters VALUES (?, ?) ON CONFLICT DO UPDATE SET highest = excluded.highest"
                     self._db.execute(sql, (id, record.highest))
         variables = [(each.ns, each.name, *value_row(each.value)) for each in batch.registers.values()]
         upsert = " ON CONFLICT (ns, name) DO UPDATE SET class = excluded.class, value = excluded.value"
-        self._insert("INSERT INTO variables VALUES ", variables, upsert)
+        insert(self._db, "INSERT INTO variables VALUES ", variables, upsert)
+        self._write_documents(batch)
         for intent_id, intent in batch.intents.items():
             self._db.execute("DELETE FROM intents WHERE intent_id = ?", (intent_id,))
             if intent is not None:
@@ -212,9 +262,17 @@ class SqliteWriter:
                 self._db.execute(sql, (intent_id, encode(intent)))
         return self._write_keys(batch, key_date)
 
+    def _write_documents(self, batch: Batch) -> None:
+        for digest, content in batch.documents.items():
+            self._db.execute("INSERT INTO documents VALUES (?, ?) ON CONFLICT DO NOTHING", (digest, content))
+        if batch.forgets_documents:
+            kept = json.dumps(sorted(batch.documents_kept))
+            sql = "DELETE FROM documents WHERE blake3 NOT IN (SELECT value FROM json_each(?))"
+            self._db.execute(sql, (kept,))
+
     def _write_keys(self, batch: Batch, key_date: float) -> Committed:
         rows = [(key, fingerprint, key_date, result) for key, fingerprint, result in batch.keys]
-        self._insert("INSERT INTO keys (key, fingerprint, at, result) VALUES ", rows)
+        insert(self._db, "INSERT INTO keys (key, fingerprint, at, result) VALUES ", rows)
         if batch.newest_key_ms > self._newest_key_ms:
             self._set_meta("newest_key_ms", batch.newest_key_ms + KEY_AHEAD_MS)
         if batch.key_clock is not None:
@@ -232,7 +290,7 @@ class SqliteWriter:
         ).fetchall()
         stay = [row for row in due if float(str(row[2])) >= before or not may_be_forgotten(str(row[0]), up_to_ms)]
         rows = [(key, fingerprint, key_date, result) for key, fingerprint, _, result in stay]
-        self._insert("INSERT INTO keys (key, fingerprint, at, result) VALUES ", rows)
+        insert(self._db, "INSERT INTO keys (key, fingerprint, at, result) VALUES ", rows)
         kept = {row[0] for row in stay}
         forgotten = max((uuid7_ms(str(row[0])) or 0 for row in due if row[0] not in kept), default=0)
         if forgotten > self._forgotten_ms:
@@ -259,82 +317,10 @@ class SqliteWriter:
             (record.conversion_id, record.acq_id, record.state, encode(record)),
         )
 
-    def _write_nodes(self, batch: Batch) -> None:
-        """Nodes and their parameters. What is wiped goes first: a node made anew gets a place of its own."""
-        for id in batch.wiped:
-            self._db.execute("DELETE FROM search WHERE n = (SELECT n FROM nodes WHERE node_id = ?)", (id,))
-            for table in ("params", "derived", "annotations"):
-                self._db.execute(f"DELETE FROM {table} WHERE node_id = ?", (id,))  # noqa: S608  words of this file
-            self._db.execute("DELETE FROM nodes WHERE node_id = ?", (id,))
-        for (table, _), record in batch.records.items():
-            if table == "node" and isinstance(record, Group | Run | Acq):
-                self._db.execute(_PUT_NODE, _node_row(record))
-        params = [(id, name, *value_row(value)) for (id, name), value in batch.params.items()]
-        upsert = " ON CONFLICT (node_id, name) DO UPDATE SET class = excluded.class, value = excluded.value"
-        self._insert("INSERT INTO params VALUES ", params, upsert)
-        for id, searched in batch.searched.items():
-            self._db.execute("DELETE FROM search WHERE n = (SELECT n FROM nodes WHERE node_id = ?)", (id,))
-            for table in ("params", "derived") if searched else ():
-                self._db.execute(_PUT_SEARCH.format(table), (id,))
-        self._write_annotations(batch)
-        for id, name in [*batch.run_params, *batch.derived]:
-            self._db.execute(
-                "DELETE FROM search WHERE n = (SELECT n FROM nodes WHERE node_id = ?) AND name = ?", (id, name)
-            )
-            for table in ("params", "derived"):
-                self._db.execute(_PUT_SEARCH.format(table) + " AND name = ?", (id, name))
-
-    def _write_annotations(self, batch: Batch) -> None:
-        noted = [(seq, id, name, *value_row(value), *by) for seq, id, name, value, *by in batch.annotations]
-        self._insert("INSERT INTO annotations VALUES ", noted)
-        derived = [(id, name, *value_row(value)) for (id, name), value in batch.derived.items()]
-        upsert = " ON CONFLICT (node_id, name) DO UPDATE SET class = excluded.class, value = excluded.value"
-        self._insert("INSERT INTO derived VALUES ", derived, upsert)
-
-    def _insert(self, head: str, rows: Sequence[Sequence[Any]], tail: str = "") -> None:
-        """INSERT with many rows a statement."""
-        at, left = 0, len(rows)
-        while left:
-            chunk = min(1 << left.bit_length() - 1, _MOST_ROWS)
-            values = [value for row in rows[at : at + chunk] for value in row]
-            self._db.execute(_inserting(head, len(rows[at]), chunk, tail), values)
-            at, left = at + chunk, left - chunk
-
-
-@lru_cache(maxsize=64)
-def _inserting(head: str, columns: int, rows: int, tail: str) -> str:
-    one = "(" + ",".join("?" * columns) + ")"
-    return head + ",".join([one] * rows) + tail
-
 
 def _clock(stored: str) -> tuple[float, float]:
     at, wall = stored.split()
     return float(at), float(wall)
-
-
-def _write_log_again(log: Path) -> None:
-    """Write what an earlier life left in the log once more, byte for byte, and sync it. Raises OSError.
-
-    When a sync failed and ended that life, the kernel may still show what the disk never took, and call it clean,
-    so that a later sync does nothing: what is read now, and answered from, would be gone with the power.
-    """
-    try:
-        descriptor = os.open(log, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        at = 0
-        while chunk := os.pread(descriptor, 1 << 20, at):
-            at += os.pwrite(descriptor, chunk, at)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _cannot_open(database: Path, error: apsw.Error | OSError) -> StoreError:
-    passes = isinstance(error, apsw.IOError | apsw.FullError | apsw.BusyError | OSError)
-    kind = StoreFaultError if passes else StoreError
-    return kind(f"The database {database} cannot be opened: {error}.")
 
 
 def _said(error: apsw.Error) -> str:
@@ -344,28 +330,20 @@ def _said(error: apsw.Error) -> str:
     return "database or disk is full" if isinstance(error, apsw.FullError) else "disk I/O error"
 
 
-# An open acquisition has no search rows.
-_PUT_SEARCH = (
-    "INSERT INTO search SELECT name, class, value, n FROM {} JOIN nodes USING (node_id)"
-    " WHERE node_id = ? AND state IS NOT 'open'"
-)
 _PUT_DUE = "INSERT INTO dues (acq_id, record) VALUES (?, ?) ON CONFLICT DO UPDATE SET record = excluded.record"
 _PUT_CHAIN = "INSERT INTO chains VALUES (?, ?) ON CONFLICT DO UPDATE SET record = excluded.record"
-_PUT_NODE = """
-INSERT INTO nodes (node_id, kind, parent_id, visible, at, storage_id, state, verdict, sealed, record)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (node_id) DO UPDATE SET
-    visible = excluded.visible, at = excluded.at, storage_id = excluded.storage_id, state = excluded.state,
-    verdict = excluded.verdict, sealed = excluded.sealed, record = excluded.record
-"""
-
-
-def _node_row(node: Node) -> tuple[Any, ...]:
-    """The columns of a node, in the order of `_PUT_NODE`."""
-    record = encode_node(node)
-    if isinstance(node, Acq):
-        place = (node.node_id, "acq", node.run_id, node.visible, node.started_at)
-        return (*place, node.storage_id, node.state, node.verdict, node.sealed, record)
-    kind, storage_id = ("run", node.storage_id) if isinstance(node, Run) else ("group", None)
-    place = (node.node_id, kind, node.parent_id, node.visible, node.created_at)
-    return (*place, storage_id, None, None, None, record)
+# Of each table of logbooks: how a row goes, and how one is put.
+_LOGBOOK_ROWS = {
+    "book": (
+        "DELETE FROM books WHERE storage_id = ?",
+        "INSERT INTO books VALUES (?, ?) ON CONFLICT DO UPDATE SET record = excluded.record",
+    ),
+    "owed": (
+        "DELETE FROM owed WHERE id = ?",
+        "INSERT INTO owed (id, record) VALUES (?, ?) ON CONFLICT DO UPDATE SET record = excluded.record",
+    ),
+    "page": (
+        "DELETE FROM pages WHERE key = ?",
+        "INSERT INTO pages VALUES (?, ?) ON CONFLICT DO UPDATE SET record = excluded.record",
+    ),
+}

@@ -23,14 +23,17 @@ PLANTS = {
     "client": ("protocol/storage_protocol/codec.py", "import storage_client"),
     "zmq": ("storage_service/doors/markers.py", "import zmq"),
     "apsw": ("storage_service/desk/batch.py", "import apsw"),
+    "aioca": ("storage_service/doors/markers.py", "import aioca"),
+    "elsewhere": ("storage_service/doors/markers.py", "import s3fs"),
+    "http": ("storage_service/doors/logbook.py", "import httpx2"),
     "store": ("storage_service/mounts.py", "from storage_service.store import sqlite"),
 }
 
 # What a package imports besides the standard library and itself.
 ALLOWED = {
     "storage_protocol": {"msgpack", "msgspec"},
-    "storage_client": {"storage_protocol", "msgspec", "zmq"},
-    "storage_service.rules": {"storage_protocol", "msgspec"},
+    "storage_client": {"storage_protocol", "msgspec", "zmq", "s3fs", "sshfs"},
+    "storage_service.rules": {"storage_protocol", "msgspec", "blake3"},
     "storage_service.desk": {"storage_protocol", "storage_service.rules", "msgspec"},
 }
 

@@ -23,8 +23,13 @@ SOURCES = [*ROOT.glob("storage_service/**/*.py"), *ROOT.glob("protocol/**/*.py")
 
 
 def vectors(name: str) -> list[dict[str, Any]]:
-    document = json.loads((ROOT / f"protocol/vectors/{name}.json").read_text("utf-8"))
-    return list(document["vectors"])
+    text = (ROOT / f"protocol/vectors/{name}.json").read_text("utf-8")
+    return list(json.loads(text, object_hook=bins)["vectors"])
+
+
+def bins(value: dict[str, Any]) -> Any:
+    """JSON has no bytes: a bin stands as a map with its hex."""
+    return bytes.fromhex(value["bin"]) if list(value) == ["bin"] else value
 
 
 COMMAND_VECTORS, REPLY_VECTORS = vectors("commands"), vectors("replies")

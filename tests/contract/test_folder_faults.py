@@ -16,8 +16,30 @@ import pytest
 
 from storage_service.doors import directory
 from storage_service.doors.folders import FolderMount
-from storage_service.rules.work import RUN_MARKER, Done, Failed, Fault, MakeFolder, ReachMount, Taken, WriteMarker
-from tests.support.place import MP, RUN, Place, make_acq, make_run, marker_of, old_run, put, refused, write_acq
+from storage_service.rules.work import (
+    RUN_MARKER,
+    Done,
+    Failed,
+    Fault,
+    Kept,
+    Order,
+    ReachMount,
+    Taken,
+)
+from tests.support.place import (
+    MP,
+    RUN,
+    Place,
+    keep,
+    make_acq,
+    make_run,
+    marker_of,
+    old_run,
+    put,
+    refused,
+    sync_acq,
+    write_acq,
+)
 
 
 @pytest.fixture
@@ -32,11 +54,9 @@ def test_a_mount_answers(place: Place) -> None:
     assert place.mount.carry_out(ReachMount(MP)) == Done()
 
 
-@pytest.mark.parametrize("order", [ReachMount(MP), make_run(), write_acq(sync_data=True)])
+@pytest.mark.parametrize("order", [ReachMount(MP), make_run(), sync_acq()])
 @pytest.mark.parametrize("a_file", [False, True])
-def test_a_mount_that_is_gone_is_unavailable_and_is_not_made(
-    tmp_path: Path, order: ReachMount | MakeFolder | WriteMarker, a_file: bool
-) -> None:
+def test_a_mount_that_is_gone_is_unavailable_and_is_not_made(tmp_path: Path, order: Order, a_file: bool) -> None:
     root = tmp_path / "mount"
     if a_file:
         root.write_text("no folder")
@@ -130,12 +150,14 @@ def an_acquisition(place: Place) -> None:
     put(place.root / "beam/run_1/acq_1/acquisition.json", make_acq().marker)
 
 
-LIVES: dict[str, tuple[Callable[[Place], None], MakeFolder | WriteMarker]] = {
+DONE = Done | Kept
+LIVES: dict[str, tuple[Callable[[Place], None], Order]] = {
     "made": (nothing, make_acq("beam/run_1/deep/acq_1")),
     "numbered": (nothing, make_run(fresh=True)),
     "adopted": (adopted, make_run()),
     "set aside": (old_run, make_run(set_aside="u0", aside=marker_of(RUN_MARKER, RUN, "u0", newest=True))),
-    "sealed": (an_acquisition, write_acq(sync_data=True)),
+    "sealed": (an_acquisition, write_acq(log="== 1\n\n", head="== 1")),
+    "kept": (an_acquisition, keep("config.xml", b"<config/>")),
 }
 
 
@@ -150,7 +172,7 @@ def test_an_order_that_was_interrupted_anywhere_ends_as_if_it_never_was(
     prepare(calm)
     before = calm.tree()
     with interrupted(0, when, None) as calls:
-        assert calm.mount.carry_out(order) == Done()
+        assert isinstance(calm.mount.carry_out(order), DONE)
     assert len(calls) > 10
     for at in range(1, len(calls) + 1):
         place = Place(tmp_path / str(at))
@@ -161,14 +183,14 @@ def test_an_order_that_was_interrupted_anywhere_ends_as_if_it_never_was(
                 result = place.mount.carry_out(order)
             except KilledError:
                 result = None
-        assert result is None or isinstance(result, Done | Failed), (at, calls[at - 1], result)
+        assert result is None or isinstance(result, DONE | Failed), (at, calls[at - 1], result)
         if isinstance(result, Failed):
             assert result.code == "unavailable", (at, calls[at - 1], result)
         # Whatever was there before is somewhere, whole.
         texts = list(place.tree().values())
         for path, text in before.items():
             assert text in texts or path.endswith(".json"), (at, calls[at - 1])
-        assert place.mount.carry_out(order) == Done(), (at, calls[at - 1])
+        assert isinstance(place.mount.carry_out(order), DONE), (at, calls[at - 1])
         assert place.tree() == calm.tree(), (at, calls[at - 1])
 
 

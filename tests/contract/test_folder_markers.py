@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from storage_protocol.records import DiskUse
 from storage_service.doors import directory
-from storage_service.rules.work import ACQ_MARKER, Done
-from tests.support.place import ACQ, Place, make_acq, make_run, marker_of, put, refused, write_acq
+from storage_service.rules.work import ACQ_MARKER, Done, Order, Synced
+from tests.support.place import ACQ, Place, keep, make_acq, make_run, marker_of, put, refused, sync_acq, write_acq
 
 
 @pytest.fixture
@@ -20,12 +21,11 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
 
 
-@pytest.mark.parametrize("sync_data", [False, True])
-def test_a_marker_is_replaced(place: Place, sync_data: bool) -> None:
+def test_a_marker_is_replaced(place: Place) -> None:
     place.mount.carry_out(make_acq())
     put(place.root / "beam/run_1/acq_1/.acquisition.json.new", "left by a kill")
     for _ in range(2):
-        assert place.mount.carry_out(write_acq(sync_data=sync_data)) == Done()
+        assert place.mount.carry_out(write_acq()) == Done()
         assert place.tree() == {
             "beam": None,
             "beam/run_1": None,
@@ -40,12 +40,12 @@ def test_a_folder_without_a_marker_gets_one(place: Place) -> None:
     assert (place.root / "beam/run_1/acq_1/acquisition.json").read_bytes() == write_acq().marker
 
 
-@pytest.mark.parametrize("sync_data", [False, True])
+@pytest.mark.parametrize("order", [write_acq(), sync_acq(), keep("config.xml", b"x")])
 @pytest.mark.parametrize(("id_", "uid"), [(ACQ, "a2"), ("root/other", "a1")])
-def test_a_marker_of_another_id_or_uid_is_not_replaced(place: Place, sync_data: bool, id_: str, uid: str) -> None:
+def test_a_marker_of_another_id_or_uid_is_not_replaced(place: Place, order: Order, id_: str, uid: str) -> None:
     put(place.root / "beam/run_1/acq_1/acquisition.json", marker_of(ACQ_MARKER, id_, uid))
     before = place.tree()
-    refused(place.mount.carry_out(write_acq(sync_data=sync_data)), "already_exists", what="folder", id=id_)
+    refused(place.mount.carry_out(order), "already_exists", what="folder", id=id_)
     assert place.tree() == before
 
 
@@ -53,14 +53,13 @@ def test_a_marker_of_another_id_or_uid_is_not_replaced(place: Place, sync_data: 
 def test_a_marker_for_a_folder_that_is_gone_is_unavailable_and_makes_nothing(place: Place, there: str) -> None:
     (place.root / there).mkdir(parents=True, exist_ok=True)
     before = place.tree()
-    failed = refused(place.mount.carry_out(write_acq(sync_data=True)), "unavailable")
-    assert failed.details["reason"].endswith("is gone")
+    for order in (write_acq(), sync_acq(), keep("config.xml", b"x")):
+        failed = refused(place.mount.carry_out(order), "unavailable")
+        assert failed.details["reason"].endswith("is gone")
     assert place.tree() == before
 
 
-def test_data_are_synced_before_the_marker_says_so_and_others_go_on_meanwhile(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_data_are_synced_and_others_go_on_meanwhile(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.mount.carry_out(make_acq())
     marker = place.root / "beam/run_1/acq_1/acquisition.json"
     seen: list[bytes] = []
@@ -77,9 +76,10 @@ def test_data_are_synced_before_the_marker_says_so_and_others_go_on_meanwhile(
         return 0
 
     monkeypatch.setattr(directory, "_syncfs", syncfs)
-    assert place.mount.carry_out(write_acq(sync_data=True)) == Done()
+    size = len(make_acq().marker)
+    allocated = 512 * marker.stat().st_blocks
+    assert place.mount.carry_out(sync_acq()) == Synced(DiskUse(1, size, allocated))
     assert seen == [make_acq().marker] * 3  # interrupted, done, and asked of the descriptor that is held
-    assert marker.read_bytes() == write_acq().marker
 
 
 def test_data_that_could_not_be_synced_leave_the_marker_as_it_was(
@@ -92,7 +92,7 @@ def test_data_that_could_not_be_synced_leave_the_marker_as_it_was(
         return -1
 
     monkeypatch.setattr(directory, "_syncfs", syncfs)
-    assert "lost" in refused(place.mount.carry_out(write_acq(sync_data=True)), "unavailable").message
+    assert "lost" in refused(place.mount.carry_out(sync_acq()), "unavailable").message
     assert (place.root / "beam/run_1/acq_1/acquisition.json").read_bytes() == make_acq().marker
 
 
@@ -101,5 +101,5 @@ def test_without_syncfs_everything_is_synced(place: Place, monkeypatch: pytest.M
     calls: list[str] = []
     monkeypatch.setattr(directory, "_syncfs", None)
     monkeypatch.setattr(os, "sync", lambda: calls.append("sync"))
-    assert place.mount.carry_out(write_acq(sync_data=True)) == Done()
+    assert isinstance(place.mount.carry_out(sync_acq()), Synced)
     assert calls

@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from storage_service.doors.folders import FolderMount, runnable_script
+from storage_service.doors.folders import FolderMount
+from storage_service.doors.runnable import runnable_script
 from storage_service.rules.work import TRASH, Done, Fault
-from tests.support.place import MP, Place, make_acq, make_run, put, refused, write_acq
+from tests.support.place import MP, Place, keep, make_acq, make_run, put, refused, sync_acq, write_acq
 from tests.symlinks import LEVELS, Flips, swapper
 
 
@@ -52,7 +53,7 @@ def test_a_link_below_the_mount_is_never_followed(place: Place, level: str, insi
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to(target)
     before = place.tree()
-    for order in (make_acq(), make_acq(set_aside="old"), write_acq(), write_acq(sync_data=True)):
+    for order in (make_acq(), make_acq(set_aside="old"), write_acq(), sync_acq(), keep("c", b"x")):
         refused(place.mount.carry_out(order), "invalid_name", rule="symlink", field="path")
     with pytest.raises(Fault) as caught:
         place.mount.open_log(("beam", "run_1", "acq_1"), "conversion-1-1.log")

@@ -18,7 +18,7 @@ from storage_service.rules.facts import AcqSealed
 from storage_service.rules.state import State
 from storage_service.store import migrate, rows, sqlite
 from storage_service.store.interface import StoreError, StoreFaultError
-from storage_service.store.lookups import SqliteLookups
+from storage_service.store.lookups import ANY_BELOW, SqliteLookups
 from storage_service.store.sqlite import SqliteWriter
 from tests.support.sqlite_store import SqliteStore
 from tests.support.step_shell import PLACES, START, with_acq
@@ -278,3 +278,11 @@ def test_what_an_older_service_wrote_has_no_manifests() -> None:
     assert (found.manifest, found.manifests) == ("off", ())
     sealed = rows.decode_fact(rows.encode({"type": "acquisition.sealed", "acq_id": acq.node_id}))
     assert sealed == AcqSealed(acq.node_id, "off")
+
+
+def test_what_lies_inside_an_acquisition_is_looked_up_by_its_id_and_not_among_all(tmp_path: Path) -> None:
+    SqliteWriter(tmp_path / "storage.db").close()
+    plan = apsw.Connection(str(tmp_path / "storage.db")).execute(f"EXPLAIN QUERY PLAN {ANY_BELOW}", ("a/", "a0"))
+    assert [row[-1] for row in plan] == [
+        "SEARCH nodes USING INDEX sqlite_autoindex_nodes_1 (node_id>? AND node_id<?)"
+    ]

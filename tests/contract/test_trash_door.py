@@ -13,7 +13,8 @@ import pytest
 
 from storage_protocol.records import TrashEntry
 from storage_service.doors.trash import Trash
-from storage_service.doors.trash_sweep import DAY_S, Sweep
+from storage_service.doors.trash_schedule import DAY_S
+from storage_service.doors.trash_sweep import Sweep
 from storage_service.rules.trash_work import GiveUp, Listing, LookIntoTrash, RestoreFolder, Seen
 from storage_service.rules.work import ACQ_MARKER, RUN_MARKER, TRASH, Done
 from tests.support.place import ACQ, MP, RUN, Place, make_acq, make_run, marker_of, old_run, put, refused

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from storage_protocol import commands as c
 from storage_service.rules.conversions import Policy
-from storage_service.rules.work import Done, MakeFolder, Order, Result, WriteMarker
-from tests.support.step_shell import ACQ, StepShell, close, new_acq, new_run, with_acq, with_run
+from storage_service.rules.work import Done, MakeFolder, Order, Result, SyncData
+from tests.support.step_shell import ACQ, StepShell, close, done, new_acq, new_run, with_acq, with_run
 
 
 def finished(count: int = 1, **args: object) -> StepShell:
@@ -210,7 +210,7 @@ def test_a_script_that_ends_badly_while_its_data_are_removed_never_runs_on_the_n
 def test_a_seal_of_the_next_segment_comes_before_its_conversion() -> None:
     shell = finished()
     shell.end(only(shell)).must(new_acq(acq_name="a0", convert_script="convert"))
-    shell.door = lambda order: None if isinstance(order, WriteMarker) else Done()
+    shell.door = lambda order: None if isinstance(order, SyncData) else done(order)
     shell.must(close("root/g/r/a0"))
     assert len(shell.started) == 1
     shell.release()

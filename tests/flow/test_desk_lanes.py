@@ -6,12 +6,13 @@ import pytest
 
 from storage_protocol import commands as c
 from storage_protocol.commands import Command
-from storage_service.rules.work import Done, MakeFolder, WriteMarker
+from storage_service.rules.work import Done, MakeFolder, SyncData
 from tests.support.step_shell import (
     ACQ,
     StepShell,
     close,
     config,
+    done,
     init,
     new_acq,
     new_run,
@@ -228,7 +229,7 @@ def test_what_a_look_up_found_is_no_news_when_it_was_changed_and_forgotten_meanw
 ) -> None:
     monkeypatch.setattr("storage_service.desk.residents.MAX_RESIDENT", 0)
     shell = with_run()
-    shell.door = lambda order: None if isinstance(order, WriteMarker) else Done()
+    shell.door = lambda order: None if isinstance(order, SyncData) else done(order)
     shell.must(new_acq(), close())
     shell.hold_look_ups = True
     shell.send(new_run(mode="remove"), peer=b"q")

@@ -8,17 +8,38 @@ import json
 import pytest
 
 from storage_protocol import commands as c
-from storage_service.rules.work import ACQ_MARKER, RUN_MARKER, Done, Failed, MakeFolder, Order, Result, WriteMarker
+from storage_service.rules.work import (
+    ACQ_MARKER,
+    RUN_MARKER,
+    Done,
+    Failed,
+    MakeFolder,
+    Order,
+    Result,
+    SyncData,
+    WriteMarker,
+)
 from tests.simulation.mount import Mount
 from tests.simulation.scripts import Scripts
-from tests.support.step_shell import ACQ, StepShell, close, config, init, new_acq, new_run, with_acq, with_run
+from tests.support.step_shell import (
+    ACQ,
+    StepShell,
+    close,
+    config,
+    done,
+    init,
+    new_acq,
+    new_run,
+    with_acq,
+    with_run,
+)
 
 AWAY = Failed("unavailable", "The mount point is not there.", {"reason": "mount"})
 
 
 def without_seals(shell: StepShell) -> StepShell:
     """Folders are made; what would be sealed hangs."""
-    shell.door = lambda order: None if isinstance(order, WriteMarker) and order.sync_data else Done()
+    shell.door = lambda order: None if isinstance(order, SyncData) else done(order)
     return shell
 
 
@@ -27,7 +48,7 @@ def test_an_acquisition_is_sealed_when_its_end_is_durable() -> None:
 
     def door(order: Order) -> Result:
         orders.append(order)
-        return Done()
+        return done(order)
 
     shell = with_acq()
     shell.door, shell.hold_commits = door, True
@@ -35,9 +56,11 @@ def test_an_acquisition_is_sealed_when_its_end_is_durable() -> None:
     shell.run()
     assert orders == []
     shell.commit().run()
-    (order,) = orders
+    first, order = orders
+    assert first == SyncData("file:///", ("r", "a"), ACQ_MARKER, ACQ, shell.record(("node", ACQ)).uid)
     assert isinstance(order, WriteMarker)
-    assert (order.path, order.marker_name, order.sync_data) == (("r", "a"), ACQ_MARKER, True)
+    assert (order.path, order.marker_name) == (("r", "a"), ACQ_MARKER)
+    assert order.log.startswith(f"{order.head}\n")
     written = json.loads(order.marker)
     assert (written["acq_id"], written["state"], written["sealed"]) == (ACQ, "finished", True)
     assert [row.topic for row in shell.batch.rows] == ["acquisition.sealed/s/"]
@@ -98,8 +121,9 @@ def test_a_seal_that_fails_is_tried_again_with_one_warning() -> None:
     tries: list[float] = []
 
     def door(order: Order) -> Result:
-        tries.append(shell.mono)
-        return AWAY if len(tries) < 5 else Done()
+        if isinstance(order, SyncData):
+            tries.append(shell.mono)
+        return AWAY if len(tries) < 5 else done(order)
 
     shell.door = door
     shell.must(close()).wait(60.0)
@@ -107,6 +131,19 @@ def test_a_seal_that_fails_is_tried_again_with_one_warning() -> None:
     assert waits == [1.0, 2.0, 4.0, 8.0]
     assert shell.types()[-3:] == ["acquisition.finished", "acquisition.warning", "acquisition.sealed"]
     assert len(shell.store.record(("node", ACQ)).warnings) == 1
+    shell.sound()
+
+
+def test_a_log_that_went_elsewhere_is_a_warning_and_the_seal_is_done() -> None:
+    shell = with_acq()
+    shell.door = lambda order: (
+        Done("It is in acquisition-2.log.") if isinstance(order, WriteMarker) else done(order)
+    )
+    shell.must(close())
+    assert shell.types()[-3:] == ["acquisition.finished", "acquisition.warning", "acquisition.sealed"]
+    (warned,) = shell.store.record(("node", ACQ)).warnings
+    assert (warned.what, warned.message) == ("log", "It is in acquisition-2.log.")
+    assert shell.orders == []
     shell.sound()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from storage_protocol import commands as c
-from storage_service.rules.work import CANCELLED, Failed, MakeFolder, Order, Result, WriteMarker
+from storage_service.rules.work import CANCELLED, Failed, MakeFolder, Order, Result, SyncData
 from tests.flow.test_desk_manifests import AWAY, WRITTEN, asked, converted, sealed, with_manifests
 from tests.support.step_shell import ACQ, StepShell, close, new_acq
 
@@ -22,7 +22,7 @@ def half_opened(shell: StepShell) -> StepShell:
     shell.door = failing
     assert shell.call(new_acq()).error.code == "unavailable"
     (order,) = [order for _, order in shell.hung]
-    assert isinstance(order, WriteMarker)
+    assert isinstance(order, SyncData)
     assert not shell.record(("node", ACQ)).sealed
     return shell
 

@@ -42,3 +42,5 @@ def test_lives_go_through_the_tables_and_meet_every_fault() -> None:
     assert min(campaign.faults.values()) > 3, campaign.faults
     ways = ("of a segment", "of a conversion", "failed", "failed afterwards", "cancelled", "lost")
     assert all(campaign.manifests[way] for way in ways), campaign.manifests
+    ways = ("start taken", "end taken", "failed", "to be tried again")
+    assert all(campaign.readings[way] > 3 for way in ways), campaign.readings

@@ -21,12 +21,17 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 FOLDER = Path(__file__).parent
 NUMBERED = ("R1", "R2", "R3", "R4", "R5", "R6", "R8", "R9", "R10", "R12")
-PROMISES = (*NUMBERED, "BARRIER", "MANIFEST", "SEAL", "TRASH", "SIM", "VARS", "NOTES", "SPACE")
+PROMISES = (
+    *(*NUMBERED, "BARRIER", "MANIFEST", "SEAL", "TRASH", "SIM", "VARS", "NOTES", "SPACE"),
+    *("READINGS", "REBUILD", "LOGBOOK", "MOUNT"),
+)
 """Those of docs/reliability.md (R7 is none of the service's), and what SPEC.md promises besides: the finish
 barrier neither hangs nor lies; a manifest tells what lies beside the data, names the one before it, and is never
 written over; what is told as sealed is on the disk; what is set aside is neither lost nor kept for ever; a
 variable is the sum that was acknowledged; what is noted of a node is kept and found; a full mount point is told
-and not filled. SIM is what simulated lives look at, all of it at once."""
+and not filled; what was configured and measured is read once, before the seal, and stands beside the data; a
+rebuild brings back what was there, once, and nothing else; what a logbook is owed is written there, once, in
+order, and whole. SIM is what simulated lives look at, all of it at once."""
 
 
 class BadPatchError(Exception):

@@ -75,6 +75,7 @@ def report(count: Campaign, took: float, worked: float) -> None:
     print(f"{count.acknowledged} commands were acknowledged")
     print("faults: " + ", ".join(f"{name} {often}" for name, often in sorted(count.faults.items())))
     print("manifests: " + ", ".join(f"{name} {often}" for name, often in sorted(count.manifests.items())))
+    print("readings: " + ", ".join(f"{name} {often}" for name, often in sorted(count.readings.items())))
     never = count.never()
     rows = sum(map(len, TABLES.values()))
     print(f"{rows - len(never)} of {rows} rows of the state machines were gone through")

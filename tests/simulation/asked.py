@@ -12,6 +12,7 @@ from storage_protocol.errors import CODES, Refusal
 from . import barrier
 from .broken import must
 from .journal import Journal
+from .measured import digest
 from .records import Map
 
 Code = str
@@ -90,6 +91,8 @@ class Asked:
         ask = self.asks[tag] = Ask(command, key, tag)
         if key is not None:
             self.by_key[key].append(ask)
+        if isinstance(command, c.SetConfig) and command.document == tag.encode():
+            self.journal.words[digest(command.document)] = tag
         if isinstance(command, c.NewAcq):
             self.openings[command.storage_id, command.run_name, command.acq_name].append(command)
         return ask
@@ -182,6 +185,12 @@ class Asked:
                 self._arrow_of_mark(attempt, result)
             case c.AnnotateNode():
                 self._happened(ask, True)
+            case c.SetConfig():
+                own = command.document == ask.tag.encode()
+                expected = None if command.document is None else digest(command.document)
+                must(result["blake3"] == expected, "wrong", "another document was handed in", ask, result)
+                if own:
+                    self._happened(ask, True)
             case c.NewAcq() if command.params:
                 self._happened(ask, True)
             case c.NewRun():

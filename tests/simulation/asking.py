@@ -31,6 +31,7 @@ def init(storage: str, terms: Terms, count: int | None = None) -> c.InitStorage:
         producers_count=terms.producers_count if count is None else count,
         finish_timeout_s=terms.finish_timeout_s,
         producer_timeout_s=terms.producer_timeout_s,
+        stats_names=terms.stats_names,
     )
 
 
@@ -146,6 +147,11 @@ class _Draw:
     def add_var(self) -> Command:
         return c.AddVar(ns=self.pick("vw"), name=self.pick("no"), delta=self.chance.randint(1, 9))
 
+    def set_config(self) -> Command:
+        """Mostly a document of its own, sometimes one that others hand in too; or it is taken back."""
+        content = self.pick([self.tag.encode(), self.tag.encode(), b"the same", None])
+        return c.SetConfig(storage_id=self.storage, document=content, name=self.pick(["config.xml", "b.json"]))
+
     def annotate(self) -> Command:
         node = self.pick([*ACQS, "root/g/r", "root/g/r1", "root/g"])
         return c.AnnotateNode(node_id=node, name=self.pick("xy"), value=self.tag, author="somebody")
@@ -174,7 +180,7 @@ _TABLE: list[tuple[float, Callable[[_Draw], Command]]] = [
     (1, _Draw.unregister), (1, _Draw.heartbeat), (4, _Draw.new_run), (2, _Draw.set_run),
     (10, _Draw.new_acq), (4, _Draw.set_acq),
     (9, _Draw.mark), (6, _Draw.close), (2.5, _Draw.abort), (0.7, _Draw.new_group), (2, _Draw.add_var),
-    (2, _Draw.annotate), (1.5, _Draw.retry),
+    (2, _Draw.annotate), (2, _Draw.set_config), (1.5, _Draw.retry),
     (1.5, _Draw.cancel), (1, _Draw.get_storage), (0.7, _Draw.get_run), (1.5, _Draw.get_acq),
     (0.7, _Draw.get_conversion), (0.7, _Draw.list_storages), (0.3, _Draw.ping),
 ]  # fmt: skip

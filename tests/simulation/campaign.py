@@ -29,6 +29,7 @@ class Campaign:
         self.arrows: Counter[tuple[str, str, str, str]] = Counter()
         self.broken: Counter[str] = Counter()
         self.manifests: Counter[str] = Counter()
+        self.readings: Counter[str] = Counter()
 
     def add(self, world: World) -> None:
         self.lives += 1
@@ -37,6 +38,7 @@ class Campaign:
         self.faults += world.faults
         self.arrows += world.journal.arrows
         self.manifests += world.hashers.came
+        self.readings += world.outside.came
 
     def never(self) -> list[str]:
         """Rows of the tables that no life went through."""

@@ -79,6 +79,11 @@ def _ended(world: World) -> None:
     for acq in journal.acqs.values():
         must(acq["sealed"] == (acq["state"] != "open"), "waits", "it is not sealed", acq)
     must(not journal.owed(), "waits", "manifests are not written", journal.owed())
+    must(not journal.owes_reading(), "waits", "readings are not taken", journal.owes_reading())
+    kept, needed = set(world.store.documents), journal.documents()
+    must(
+        kept == needed, "lost" if needed - kept else "wrong", "other documents are kept than needed", kept ^ needed
+    )
     for conversion in journal.conversions.values():
         active = conversion["state"] in ("queued", "running")
         must(not active, "waits", "a conversion has no end", conversion)

@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 from .broken import Broken, must
-from .manifests import Manifests
+from .measured import Measured
 from .records import Map
 
 FORCED = ("storage invalidated", "storage deinitialized")
 
 
-class Journal(Manifests):
+class Journal(Measured):
     def add(self, event: Map) -> None:
         """The next event."""
         seq, kind, subject = event["seq"], event["type"], event["subject"]
@@ -40,6 +40,7 @@ class Journal(Manifests):
         must(subject not in self.storages, "doubled", "a storage that is there already", event)
         fresh = {"state": "ready", "producers": [], "producers_unnamed": 0, "open_acqs": [], "warnings": []}
         must(data == {**data, **fresh}, "wrong", "a storage begins fresh", event)
+        super()._storage_initialized(event, subject, data)
         self.lives[subject] = event["seq"]
         self._put("storage", subject, data)
         self._arrow("storage", "absent", "init_storage")

@@ -7,9 +7,12 @@ with all of them at once reaches little.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from random import Random
 from typing import NamedTuple
 
+from storage_service.desk import keyring, residents
 from storage_service.rules.conversions import Policy
 
 STEPS = 240
@@ -29,7 +32,7 @@ FAULTS = {
 }
 USUAL = {"go": 75.0, "send": 22.0, "again": 4.0, "wait": 4.0}
 
-HAND_OVERS = ("network", "store", "look-ups", "queries", "mount", "scripts")
+HAND_OVERS = ("network", "store", "look-ups", "queries", "mount", "scripts", "readings")
 
 KINDS = ("blake3", "sizes", "off")
 
@@ -42,6 +45,7 @@ class Terms(NamedTuple):
     finish_timeout_s: float | None
     producer_timeout_s: float | None
     producers_count: int
+    stats_names: tuple[str, ...] = ()
 
 
 class Life(NamedTuple):
@@ -49,6 +53,7 @@ class Life(NamedTuple):
     clients       how many there are
     max_resident  records that stay in memory; recent_keys: keys that do
     kinds         for each life of the service in turn, the manifests of each storage
+    sourced       and the storages whose configurations the service itself fetches
     slow          hand-overs that take long, and how much less often than others one of them gets on
     """
 
@@ -60,6 +65,7 @@ class Life(NamedTuple):
     recent_keys: int
     terms: Terms
     kinds: tuple[tuple[str, ...], ...]
+    sourced: tuple[str, ...]
     slow: dict[str, float]
     steps: list[Step]
 
@@ -83,11 +89,24 @@ def life(seed: int, length: int = STEPS) -> Life:
             chance.choice([None, None, 0.5, 5.0, 90.0]),
             chance.choice([None, None, 0.5, 7.0, 60.0]),
             chance.choice([1, 1, 2]),
+            chance.choice([(), ("x",), ("x", "ca:y")]),
         ),
         kinds=tuple(
             tuple(chance.choices(KINDS, [4.0, 2.0, 1.0], k=3)) for _ in range(chance.choice([1, 1, 1, 2, 3]))
         ),
+        sourced=chance.choice([("",), ("",), ("su",), ("s", ""), ("", "t")]),
         slow={each: chance.choice([0.05, 0.2]) for each in HAND_OVERS if chance.random() < 0.2}
         | {"manifests": chance.choice([0.02, 0.2, 1.0])},
         steps=[(word, chance.getrandbits(32)) for word in words],
     )
+
+
+@contextmanager
+def memory_of(life: Life) -> Iterator[None]:
+    """The desk's memory is as small as this life wants it."""
+    before = residents.MAX_RESIDENT, keyring.RECENT_KEYS
+    residents.MAX_RESIDENT, keyring.RECENT_KEYS = life.max_resident, life.recent_keys
+    try:
+        yield
+    finally:
+        residents.MAX_RESIDENT, keyring.RECENT_KEYS = before

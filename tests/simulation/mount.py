@@ -7,9 +7,21 @@ carried out twice has the same result, what is late is told as `unavailable` and
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from typing import Any
 
-from storage_service.rules.work import Done, Failed, MakeFolder, Order, ReachMount, Result, WriteMarker
+from storage_protocol.records import DiskUse
+from storage_service.rules.work import (
+    Done,
+    Failed,
+    MakeFolder,
+    Order,
+    ReachMount,
+    Result,
+    SyncData,
+    Synced,
+    WriteMarker,
+)
 from storage_service.rules.work import Taken as TakenAlready
 
 from .broken import must
@@ -38,6 +50,8 @@ class Mount:
     half      whether an order that sets something aside fails after that
     spoilt    folders that were made, and told as failed: nobody knows what their markers say
     blind     whether an order that was carried out is told as failed: the sync behind it failed
+    saved     of each uid the documents beside its data: name to BLAKE3
+    logs      of each uid the first lines of its log's blocks
     """
 
     def __init__(self, scripts: Scripts) -> None:
@@ -45,11 +59,13 @@ class Mount:
         self.folders: dict[Path, Mark] = {}
         self.spoilt: set[Path] = set()
         self.trash: list[tuple[str, Path, str]] = []
+        self.saved: dict[str, dict[str, str]] = defaultdict(dict)
+        self.logs: dict[str, list[str]] = defaultdict(list)
         self.away = self.half = self.blind = False
 
     def carry_out(self, order: Order) -> Result:
         result = AWAY if self.away else self._carried_out(order)
-        if result is AWAY or (self.blind and isinstance(result, Done)):
+        if result is AWAY or (self.blind and isinstance(result, Done | Synced)):
             return AWAY
         if isinstance(order, MakeFolder | WriteMarker):
             self.spoilt.discard(order.path)
@@ -72,8 +88,8 @@ class Mount:
                 return Done()
             case MakeFolder():
                 return self._make(order)
-            case WriteMarker():
-                return self._write(order)
+            case SyncData() | WriteMarker():
+                return self._in_own(order)
 
     def _make(self, order: MakeFolder) -> Result:
         if order.script == "missing":
@@ -103,14 +119,30 @@ class Mount:
         for each in [each for each in self.folders if each[: len(path)] == path]:
             self.trash.append((self.folders.pop(each).uid, each, name))
 
-    def _write(self, order: WriteMarker) -> Result:
+    def _in_own(self, order: SyncData | WriteMarker) -> Result:
         there = self.folders.get(order.path)
         if there is None:
             return Failed("unavailable", "The folder is gone.", {"reason": "gone"})
         if (there.id, there.uid, there.name) != (order.id, order.uid, order.marker_name):
             return self._anothers(there)
+        if isinstance(order, SyncData):
+            return Synced(DiskUse(1, len(there.content), 4096))
+        if order.log and order.head not in self.logs[order.uid]:
+            self.logs[order.uid].append(order.head)
         there.content = order.marker
         return Done()
+
+    def keep(self, path: Path, uid: str, name: str, digest: str) -> str | None:
+        """Save a document, and give the name that it got; None: it is told as failed."""
+        there = self.folders.get(path)
+        if self.away or there is None or there.uid != uid:
+            return None
+        saved, again = self.saved[uid], 1
+        stem, _, end = name.rpartition(".")
+        while saved.setdefault(name, digest) != digest:
+            again += 1
+            name = f"{stem}-{again}.{end}"
+        return None if self.blind else name
 
     @staticmethod
     def _anothers(mark: Mark) -> Failed:

@@ -16,8 +16,9 @@ from storage_service.desk.batch import Batch, JournalRow
 from storage_service.desk.desk import Desk, Now
 from storage_service.desk.messages import Ticket, open_message
 from storage_service.rules.conversions import Policy
+from storage_service.rules.readings import TakeReadings
 from storage_service.rules.state import Key
-from storage_service.rules.work import Ended, Order, Result, RunScript, WriteMarker
+from storage_service.rules.work import Ended, Order, Result, RunScript, SyncData
 from storage_service.store.interface import NotWrittenError
 
 from ..support.memory_store import MemoryStore
@@ -25,6 +26,8 @@ from ..support.sqlite_store import SqliteStore
 from ..support.step_shell import desk_on
 from .broken import must
 from .manifests import Job, Jobs
+from .measured import Look
+from .measured import World as Outside
 from .mount import AWAY, NO_ANSWER, Mount
 from .scripts import Scripts
 
@@ -43,7 +46,7 @@ class Errand:
 
     @property
     def seals(self) -> bool:
-        return isinstance(self.order, WriteMarker) and self.order.sync_data
+        return isinstance(self.order, SyncData)
 
 
 class Out:
@@ -66,7 +69,9 @@ class Service:
         mount: Mount,
         scripts: Scripts,
         jobs: Jobs,
+        outside: Outside,
         manifest_kind: Callable[[str], str],
+        fetches: Callable[[str], bool],
         now: Callable[[], Now],
         fresh: Callable[[], str],
         policy: Policy,
@@ -76,7 +81,8 @@ class Service:
         durable: Callable[[Batch, float], None],
     ) -> None:
         self.store, self.mount, self.host, self._now = store, mount, scripts, now
-        self.jobs = jobs
+        self.jobs, self.outside = jobs, outside
+        self.readings: list[Look] = []
         self._replied, self._published, self._durable = replied, published, durable
         self.orders: list[Errand] = []
         self.late: list[Errand] = []
@@ -95,6 +101,7 @@ class Service:
             fresh=fresh,
             defect=self._defect,
             manifest_kind=manifest_kind,
+            fetches=fetches,
         )
         self._start()
 
@@ -122,12 +129,23 @@ class Service:
             self.look_ups.append(out.look_ups)
         self.queries += out.queries
         self.orders += [Errand(work_id, order) for work_id, order in out.orders]
+        self.readings += [self._asked_to_read(*each) for each in out.readings]
         self.scripts += out.scripts
         for id in out.cancels:
             self.host.cancel(id)
         self.jobs.add(out.manifests, out.manifest_cancels)
         if self.out is None and (batch := self.desk.cut()) is not None:
             self.out = Out(batch)
+
+    def _asked_to_read(self, work_id: str, order: TakeReadings) -> Look:
+        """A reading is asked for once, of what owes it durably; its documents are there as long as it is owed."""
+        key = ("node", order.acq_id)
+        acq = self.store.records_of([key])[key]
+        told = (acq.uid, acq.segment, acq.reads) if acq is not None else None
+        must(told == (order.uid, order.segment, order.when), "wrong", "read before it is durable", order, acq)
+        busy = [each.order for each in self.readings if each.order.acq_id == order.acq_id]
+        must(not busy, "doubled", "two readings of one acquisition at once", order, busy)
+        return Look(work_id, order)
 
     # Steps
 
@@ -228,6 +246,19 @@ class Service:
             self.desk.outcome(f"manifest {job.order.storage_id}", result, self._now())
             self.after()
 
+    def read_on(self, look: Look, chance: Random) -> None:
+        """A reading is taken, or what came of it is told, or both."""
+        if look.result is None:
+            for wanted in look.order.wanted:
+                there = wanted.document is None or self.store.document(wanted.document.blake3) is not None
+                must(there, "lost", "a document was forgotten while it was needed", look.order)
+            look.result = self.outside.take(look.order, chance)
+            if chance.random() < 0.5:
+                return
+        self.readings.remove(look)
+        self.desk.outcome(look.work_id, look.result, self._now())
+        self.after()
+
     def ended(self, result: Ended) -> None:
         self.desk.ended(result, self._now())
         self.after()
@@ -241,6 +272,9 @@ class Service:
         if self.out is not None and not self.out.written and chance.random() < 0.5:
             self.write()
         self.jobs.crash(chance)
+        for look in self.readings:
+            if look.result is None and chance.random() < 0.5:
+                self.outside.take(look.order, chance)
         for errand in self.late:
             if chance.random() < 0.5:
                 self.mount.come_late(errand.order)
@@ -251,5 +285,14 @@ class Service:
     @property
     def rests(self) -> bool:
         """Whether nothing is under way that a step could carry on."""
-        pending = (self.orders, self.late, self.look_ups, self.found, self.queries, self.answers, self.scripts)
+        pending = (
+            self.readings,
+            self.orders,
+            self.late,
+            self.look_ups,
+            self.found,
+            self.queries,
+            self.answers,
+            self.scripts,
+        )
         return self.out is None and not any(pending) and not self.jobs.under_way

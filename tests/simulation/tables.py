@@ -108,10 +108,18 @@ class Tables:
                 acq,
                 told,
             )
-            ends = ("segment", "state", "verdict", "sealed", "params", "missing", "failed", "producers", "reason")
+            ends = (
+                *("segment", "state", "verdict", "sealed", "params", "missing", "failed", "producers", "reason"),
+                *("statistics", "configurations"),
+            )
             sealed = acq["sealed"] and tuple(acq["location"]["path"].split("/")) not in mount.spoilt
-            stale = [name for name in ends if sealed and told[name] != acq[name]]
+            stale = [name for name in ends if sealed and told.get(name) != acq.get(name)]
             must(not stale, "wrong", f"acquisition.json tells other {stale}", told, acq)
+            blocks, segments = mount.logs[acq["uid"]], acq["segment"] - (acq["state"] == "open")
+            must(len(blocks) == segments, "lost", "the log has other segments", acq, blocks)
+            saved = mount.saved[acq["uid"]]
+            for each in acq.get("configurations", []):
+                must(saved.get(each["file"]) == each["blake3"], "lost", "it is not beside the data", each, saved)
 
     def whole(self) -> None:
         """All of it at once, as at the end of a life."""

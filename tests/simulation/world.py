@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from random import Random
 
 from storage_protocol import codec
 from storage_protocol import commands as c
 from storage_protocol.keys import uuid7_ms
-from storage_service.desk import keyring, residents
 from storage_service.desk.batch import Batch, JournalRow
 from storage_service.desk.desk import Now
 
@@ -22,8 +20,9 @@ from .asked import Asked
 from .broken import must
 from .clients import Clients
 from .journal import Journal
-from .life import Life, Step
+from .life import Life, Step, memory_of
 from .manifests import Hashers, Jobs
+from .measured import World as Outside
 from .mount import Mount
 from .network import Connection, Letter, Network
 from .patience import Patience
@@ -59,6 +58,7 @@ class World:
         self.scripts = Scripts()
         self.mount = Mount(self.scripts)
         self.hashers = Hashers(self.mount, self.journal)
+        self.outside = Outside(self.mount, self.journal)
         self._kept: dict[str, float] = {}
         self._uids = self.lives = 0
         self._published = 0
@@ -131,10 +131,11 @@ class World:
         self.patience.started(self.wall)
         journal = self.journal
         journal.kinds = self.life.kinds[self.lives % len(self.life.kinds)]
+        journal.sourced.append(self.life.sourced[self.lives % len(self.life.sourced)])
         self.lives += 1
         self.service = Service(
-            self.store, self.mount, self.scripts, Jobs(self.hashers, journal), journal.kind_of,
-            self.now, self._fresh, self.life.policy, self.life.max_parallel,
+            self.store, self.mount, self.scripts, Jobs(self.hashers, journal), self.outside,
+            journal.kind_of, journal.fetches, self.now, self._fresh, self.life.policy, self.life.max_parallel,
             replied=self._replied, published=self._publish, durable=self._durable,
         )  # fmt: skip
 
@@ -240,6 +241,9 @@ class World:
             happens = self.chance.random() < 0.5
             said = f"late: {errand.work_id}, {'it happens' if happens else 'it never began'}"
             found.append(("mount", said, partial(service.come_back, errand, happens)))
+        for look in service.readings:
+            said = f"{look.order.when} of {look.order.acq_id} is {'told' if look.result else 'read'}"
+            found.append(("readings", said, partial(service.read_on, look, self.chance)))
         for order in service.scripts:
             opens = not self.mount.away
             found.append(("scripts", f"a script starts: {opens}", partial(service.open_script, order, opens)))
@@ -376,7 +380,7 @@ class World:
 
     def live(self) -> World:
         """All of it. Raises Broken where a promise is not kept, and whatever the service raises."""
-        with _memory_of(self.life):
+        with memory_of(self.life):
             self.post(self.clients.opening(self.chance), 0)
             for step in self.life.steps:
                 self.step(step)
@@ -385,14 +389,3 @@ class World:
             self.start()
             ending.calm(self)
         return self
-
-
-@contextmanager
-def _memory_of(life: Life) -> Iterator[None]:
-    """The desk's memory is as small as this life wants it."""
-    before = residents.MAX_RESIDENT, keyring.RECENT_KEYS
-    residents.MAX_RESIDENT, keyring.RECENT_KEYS = life.max_resident, life.recent_keys
-    try:
-        yield
-    finally:
-        residents.MAX_RESIDENT, keyring.RECENT_KEYS = before

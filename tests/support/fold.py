@@ -67,7 +67,7 @@ def _rebuilt(body: dict[str, Any]) -> facts.AnyFact:
             return facts.NodeAnnotated(subject, data["name"], data["value"], data["author"])
         case "acquisition.producer_finished":
             return facts.ProducerFinished(subject, data["producer"], data["ok"], data["summary"])
-        case "acquisition.sealed":
+        case "acquisition.sealed":  # as it was stored before its folder was counted
             return facts.AcqSealed(subject)
         case other:
             raise AssertionError(f"the journal has {other} without its fact")

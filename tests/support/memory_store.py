@@ -16,6 +16,7 @@ from storage_protocol.keys import uuid7_ms
 from storage_service.desk.batch import Batch, JournalRow, StoredIntent
 from storage_service.desk.keyring import AHEAD_S, Remembered, may_be_forgotten
 from storage_service.rules import render
+from storage_service.rules.logbook_records import Book, Owed
 from storage_service.rules.state import Acq, Chain, Conversion, Due, Key, Places, Record, Run, Storage
 from storage_service.store.dated import SKEW_S
 from storage_service.store.interface import Committed
@@ -40,6 +41,7 @@ class MemoryStore:
         self.params: dict[tuple[str, str], Any] = {}
         self.intents: dict[str, StoredIntent] = {}
         self.keys: dict[str, tuple[Remembered, float]] = {}
+        self.documents: dict[str, bytes] = {}
         self._newest_ms = 0
         self.forgotten_ms = 0
         self.key_clock = (0.0, 0.0)
@@ -66,6 +68,12 @@ class MemoryStore:
                 self.records[key] = _kept(bare)
         self.records.update({key: _kept(each) for key, each in batch.registers.items()})
         self.params.update(batch.params)
+        for digest, content in batch.documents.items():
+            self.documents.setdefault(digest, content)
+        if batch.forgets_documents:
+            self.documents = {
+                digest: each for digest, each in self.documents.items() if digest in batch.documents_kept
+            }
         for intent_id, intent in batch.intents.items():
             self.intents.pop(intent_id, None)
             if intent is not None:
@@ -135,7 +143,7 @@ class MemoryStore:
         found: dict[Key, Any] = {}
         for key, record in self.records.items():
             match record:
-                case Storage() | Chain():
+                case Storage() | Chain() | Book() | Owed():
                     found[key] = record
                 case Due():
                     found[key] = record
@@ -149,6 +157,9 @@ class MemoryStore:
 
     def look_up(self, keys: Iterable[Key]) -> list[tuple[Key, Any]]:
         return [(key, self._one(*key)) for key in keys]
+
+    def document(self, digest: str) -> bytes | None:
+        return self.documents.get(digest)
 
     def _one(self, table: str, id: str) -> Any:
         if table == "key":

@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from storage_service.doors.folders import FolderMount
-from storage_service.rules.work import ACQ_MARKER, RUN_MARKER, Done, Failed, MakeFolder, Taken, WriteMarker
+from storage_service.rules.work import (
+    ACQ_MARKER,
+    RUN_MARKER,
+    Failed,
+    KeepFile,
+    MakeFolder,
+    Result,
+    SyncData,
+    WriteMarker,
+)
 
 MP = "file:///"
 RUN = "root/beam/run_1"
@@ -58,12 +67,20 @@ def write_acq(content: bytes | None = None, uid: str = "a1", **more: Any) -> Wri
     return WriteMarker(MP, ("beam", "run_1", "acq_1"), ACQ_MARKER, content, ACQ, uid, **more)
 
 
+def sync_acq(uid: str = "a1") -> SyncData:
+    return SyncData(MP, ("beam", "run_1", "acq_1"), ACQ_MARKER, ACQ, uid)
+
+
+def keep(name: str, content: bytes, uid: str = "a1") -> KeepFile:
+    return KeepFile(MP, ("beam", "run_1", "acq_1"), ACQ_MARKER, ACQ, uid, name, content)
+
+
 def put(path: Path, content: str | bytes = "") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
-def refused(result: Done | Taken | Failed, code: str, **details: object) -> Failed:
+def refused(result: Result, code: str, **details: object) -> Failed:
     assert isinstance(result, Failed), result
     assert result.code == code, result
     assert result.message.endswith(".")

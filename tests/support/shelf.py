@@ -13,6 +13,7 @@ from blake3 import blake3
 from storage_service.doors.manifest_check import Report, check
 from storage_service.doors.manifest_digests import Digests
 from storage_service.doors.manifest_worker import carry_out
+from storage_service.mount_tables import Mount
 from storage_service.rules.state import Link
 from storage_service.rules.work import Failed, ManifestDone, WriteManifest
 
@@ -80,7 +81,7 @@ class Shelf:
         return self.write(name=name, conversion=(1, attempt), over=over, **more)
 
     def tried(self, order: WriteManifest) -> ManifestDone | Failed:
-        return carry_out(self.root, order, lambda count: None)
+        return carry_out(Mount(self.root), order, lambda count: None)
 
     def listed(self, name: str = "manifest-1.json") -> dict[str, dict[str, Any]]:
         """The entries of a manifest by path, `acquisition.json` left out."""

@@ -55,6 +55,10 @@ class StoredRows:
         return {key: (Remembered(fingerprint, result), at) for key, fingerprint, result, at in rows}
 
     @property
+    def documents(self) -> dict[str, bytes]:
+        return {str(digest): bytes(content) for digest, content in self.select("SELECT * FROM documents")}
+
+    @property
     def records(self) -> dict[Key, Any]:
         return {**self.everything(), **self.registers()}
 
@@ -84,6 +88,12 @@ class StoredRows:
             found["due", id] = rows.decode_due(record)
         for id, record in self.select("SELECT storage_id, record FROM chains"):
             found["chain", id] = rows.decode_chain(record)
+        for id, record in self.select("SELECT storage_id, record FROM books"):
+            found["book", id] = rows.decode_book(record)
+        for id, record in self.select("SELECT id, record FROM owed ORDER BY n"):
+            found["owed", id] = rows.decode_owed(record)
+        for id, record in self.select("SELECT key, record FROM pages"):
+            found["page", id] = rows.decode_page(record)
         return found
 
     def registers(self) -> dict[Key, Record]:
@@ -182,6 +192,9 @@ class SqliteStore(StoredRows):
 
     def look_up(self, keys: Iterable[Key]) -> list[tuple[Key, Any]]:
         return self._lookups.look_up(keys)
+
+    def document(self, digest: str) -> bytes | None:
+        return self._lookups.document(digest)
 
     def answer(self, command: Command) -> bytes | Refusal:
         return self._reader.read(command)

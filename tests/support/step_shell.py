@@ -20,15 +20,14 @@ from storage_protocol import commands as c
 from storage_protocol.commands import Command
 from storage_protocol.events import Event, decode_event
 from storage_protocol.limits import Limits
-from storage_service.desk.batch import Journal
-from storage_service.desk.desk import Desk, Now
-from storage_service.desk.keyring import Keyring
+from storage_service.desk.desk import Now
 from storage_service.desk.messages import Ticket, open_message
 from storage_service.rules.conversions import Policy
-from storage_service.rules.facts import ManifestWritten
-from storage_service.rules.state import Key, Places, Variable
+from storage_service.rules.facts import AcqRestored, ManifestWritten
+from storage_service.rules.logbook_work import EntryDone, LogbookAnswers, LookIntoLogbook, WriteEntry
+from storage_service.rules.readings import ReadingsTaken, TakeReadings
+from storage_service.rules.state import Key, Variable
 from storage_service.rules.work import (
-    Done,
     Ended,
     Failed,
     ManifestDone,
@@ -41,44 +40,13 @@ from storage_service.store.interface import NotWrittenError
 from storage_service.store.rows import decode_fact
 
 from .memory_store import MemoryStore
+from .outside import done as done
+from .outside import read as read
 from .sqlite_store import SqliteStore
+from .started import PLACES as PLACES
+from .started import desk_on as desk_on
 
 START = 1_700_000_000.0
-PLACES = Places({"file:///": "/data"})
-
-
-KEYS_KEEP_S = 7 * 86_400.0
-
-
-def desk_on(
-    store: MemoryStore | SqliteStore,
-    *,
-    policy: Policy,
-    max_parallel: int,
-    limits: Limits,
-    fresh: Callable[[], str],
-    defect: Callable[[str, Exception], None],
-    manifest_kind: Callable[[str], str],
-) -> Desk:
-    """A desk as a start of the service makes it, on what the store has."""
-    return Desk(
-        places=PLACES,
-        limits=limits,
-        policy=policy,
-        max_parallel=max_parallel,
-        keys_keep_s=KEYS_KEEP_S,
-        key_clock=store.key_clock,
-        keyring=Keyring(store.newest_key_ms, store.forgotten_ms, store.keys_ahead),
-        journal=Journal(store.last_seq, store.topics()),
-        describe=codec.encode_value({"service": "steps"}),
-        fresh=fresh,
-        defect=defect,
-        manifest_kind=manifest_kind,
-    )
-
-
-def _done(order: Order) -> Result | None:
-    return Done()
 
 
 class StepShell:
@@ -88,7 +56,9 @@ class StepShell:
     scripts         scripts that were started and are not over, by conversion id
     hold_commits    a batch that is cut stays out until `commit` or `roll_back`
     links           of each manifest ever told to be in place: its digest, and the one that it names before it
+    entries         orders for entries of logbooks that are not carried out yet, as manifests; `looks`: at logbooks
     manifests       orders for manifests that are not carried out yet: a test tells their outcome, with `hashed`
+    sources         what a reading comes to (`read`); None: it hangs, among `readings`, until `taken`
     hold_look_ups   look-ups are read, but what they found is not told until `tell_look_ups`
     """
 
@@ -100,13 +70,16 @@ class StepShell:
         limits: Limits | None = None,
         store: MemoryStore | SqliteStore | None = None,
         manifest_kind: str = "off",
+        fetches: bool = False,
+        entries: str = "off",
     ) -> None:
-        self.manifest_kind = manifest_kind
+        self.entries_kind = entries
+        self.manifest_kind, self.fetches = manifest_kind, fetches
         self.links: dict[str, str | None] = {}
         self.policy, self.max_parallel, self.limits = policy or Policy(), max_parallel, limits or Limits()
         self.store = store or MemoryStore(PLACES)
         self.wall, self.mono = START, 0.0
-        self._ids, self._fresh = itertools.count(1), itertools.count(1)
+        self._ids, self._fresh, self._numbers = itertools.count(1), itertools.count(1), itertools.count(1)
         self.defects, self.started = list[Exception](), list[RunScript]()
         self.start()
 
@@ -123,9 +96,13 @@ class StepShell:
         self.cancels: list[str] = []
         self.manifests: list[WriteManifest] = []
         self.manifest_cancels: list[str] = []
+        self.readings: list[TakeReadings] = []
+        self.sources: Callable[[TakeReadings], ReadingsTaken | None] = read
+        self.entries: list[WriteEntry] = []
+        self.looks: list[LookIntoLogbook] = []
         self.batch: Any = None
         self.hold_commits = self.hold_look_ups = False
-        self.door: Callable[[Order], Result | None] = _done
+        self.door: Callable[[Order], Result | None] = done
         self.delay = 0
         self._look_ups, self._queries = list[tuple[Key, Any]](), list[tuple[Ticket, Command]]()
         self.desk = desk_on(
@@ -136,6 +113,8 @@ class StepShell:
             fresh=lambda: f"uid-{next(self._fresh)}",
             defect=lambda incident, error: self.defects.append(error),
             manifest_kind=lambda storage_id: self.manifest_kind,
+            fetches=lambda storage_id: self.fetches,
+            entries_of=lambda storage_id: self.entries_kind,
         )
         records = store.open_records()
         self.desk.restore(records, list(store.intents.values()), self.now)
@@ -220,7 +199,7 @@ class StepShell:
         for parts in out.replies:
             self._replied(parts)
         for row in out.events:
-            assert row in self.store.journal[row.seq - 1 : row.seq], "told before it was durable"
+            assert row in self.store.journal[row.seq - 1 - self.store.last_seq :][:1], "told before it was durable"
             self.events.append(decode_event(row.body))
         self.variables += out.variables
         self._look_ups += self.store.look_up(out.look_ups)
@@ -238,7 +217,26 @@ class StepShell:
             assert order.storage_id not in {each.storage_id for each in self.manifests}, "two of one storage"
         self.manifests += out.manifests
         self.manifest_cancels += out.manifest_cancels
+        for work_id, asked in out.readings:
+            self._asked_to_read(work_id, asked)
+        for asked in out.logbooks:
+            if isinstance(asked, LookIntoLogbook):
+                self.looks.append(asked)
+                continue
+            assert self.store.record(("owed", asked.owed.id)) == asked.owed, "asked for before it was durable"
+            assert asked.owed.server not in {each.owed.server for each in self.entries}, "two of one server"
+            self.entries.append(asked)
         return bool(out)
+
+    def _asked_to_read(self, work_id: str, order: TakeReadings) -> None:
+        acq = self.store.record(("node", order.acq_id))
+        assert (acq.uid, acq.segment, acq.reads) == (order.uid, order.segment, order.when), "before it was durable"
+        assert work_id == f"readings {order.acq_id}"
+        assert order.acq_id not in {each.acq_id for each in self.readings}, "two readings of one acquisition"
+        given = [each.document for each in order.wanted if each.document is not None]
+        there = [self.store.document(each.blake3) is not None for each in given]
+        assert all(there), "a document that is wanted was forgotten"
+        self.readings.append(order)
 
     def _replied(self, parts: list[bytes]) -> None:
         self.messages.append(parts)
@@ -256,7 +254,13 @@ class StepShell:
                 self.hung.append((work_id, order))
             else:
                 self.desk.outcome(work_id, result, self.now)
-        return bool(orders)
+        told = False
+        for asked in list(self.readings):
+            if (taken := self.sources(asked)) is not None:
+                told = True
+                self.readings.remove(asked)
+                self.desk.outcome(f"readings {asked.acq_id}", taken, self.now)
+        return bool(orders) or told
 
     def take_look_ups(self) -> list[tuple[Key, Any]]:
         """What look-ups found and the desk was not told yet."""
@@ -287,10 +291,10 @@ class StepShell:
 
     def release(self, result: Result | None = None) -> StepShell:
         """What hangs comes to an end, and what comes after does not hang."""
-        self.door = _done
+        self.door = done
         hung, self.hung = self.hung, []
-        for work_id, _ in hung:
-            self.desk.outcome(work_id, result or Done(), self.now)
+        for work_id, order in hung:
+            self.desk.outcome(work_id, result or done(order), self.now)
         return self.run()
 
     def end(self, conversion_id: str, how: str = "exited", exit_code: int | None = 0) -> StepShell:
@@ -306,6 +310,28 @@ class StepShell:
         if isinstance(told, ManifestDone):
             self.links[told.blake3] = order.previous.blake3 if order.previous is not None else None
         self.desk.outcome(f"manifest {order.storage_id}", told, self.now)
+        self.run()
+        return order
+
+    def taken(self, result: ReadingsTaken | None = None) -> TakeReadings:
+        """The oldest reading that hangs is over; returns its order."""
+        order = self.readings.pop(0)
+        self.desk.outcome(f"readings {order.acq_id}", result or read(order), self.now)
+        self.run()
+        return order
+
+    def entered(self, result: EntryDone | Failed | None = None) -> WriteEntry:
+        """The oldest order for an entry is carried out; returns it."""
+        order = self.entries.pop(0)
+        told = result or EntryDone(f"key of {order.owed.id}", next(self._numbers))
+        self.desk.outcome(f"entry {order.owed.server}", told, self.now)
+        self.run()
+        return order
+
+    def looked(self, result: LogbookAnswers | Failed) -> LookIntoLogbook:
+        """The oldest look at a logbook is carried out; returns it."""
+        order = self.looks.pop(0)
+        self.desk.outcome(f"logbook {order.book.storage_id}", result, self.now)
         self.run()
         return order
 
@@ -342,13 +368,16 @@ class StepShell:
         assert self.store.folded() == self.store.everything()
 
     def chains_hold(self) -> None:
-        """Each manifest that became durable names the one of its storage that became durable before it."""
+        """Each manifest that became durable names the one of its storage that became durable before it, or the one
+        that was found again."""
         tails: dict[str, str] = {}
         for row in self.store.journal:
             fact = decode_fact(row.fact) if row.fact is not None else None
             if isinstance(fact, ManifestWritten):
                 assert self.links[fact.link.blake3] == tails.get(fact.chain), fact
                 tails[fact.chain] = fact.link.blake3
+            elif isinstance(fact, AcqRestored):
+                tails.update({chain.storage_id: chain.tail.blake3 for chain in fact.tails})
         assert {
             id: chain.tail.blake3 for (table, id), chain in self.store.everything().items() if table == "chain"
         } == tails

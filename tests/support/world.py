@@ -20,11 +20,11 @@ from storage_protocol.limits import Limits
 from storage_protocol.times import to_wire
 from storage_service.rules import conversions, decide, facts, render
 from storage_service.rules.conversions import Policy
-from storage_service.rules.decision import Accepted, Intended, Moment, Waits
+from storage_service.rules.decision import Accepted, Decision, Intended, Intent, Moment, Waits
 from storage_service.rules.evolve import evolve
 from storage_service.rules.facts import Event
 from storage_service.rules.state import Acq, Conversion, Key, Places, Record, Run, State, Storage
-from storage_service.rules.work import Done, Ended, Failed, Taken
+from storage_service.rules.work import Done, Ended, Result
 
 START = 1_700_000_000.0
 GROUP = "root/g"
@@ -61,22 +61,29 @@ class World:
         self._ids += 1
         return f"id-{self._ids}"
 
-    def do(self, command: Command, *results: Done | Taken | Failed) -> Outcome:
+    def do(self, command: Command, *results: Result) -> Outcome:
         """Decide a command, a second later than the one before; what it asks outside is answered with `results`,
         then with `Done`."""
         self.wall += 1.0
         self._know(lambda: decide.needs(self.state, command))
         decision = decide.decide(self.state, command, self.moment(), self.limits)
+        return self._follow(decision, list(results))
+
+    def settle(self, intent: Intent, result: Result) -> Outcome:
+        """What an intent comes to that was left open."""
+        return self._follow(Intended(intent), [result])
+
+    def _follow(self, decision: Decision, answers: list[Result]) -> Outcome:
         events: list[Event] = []
         intents: list[Any] = []
-        answers = list(results)
         while isinstance(decision, Intended):
             intents.append(decision.intent)
             if hasattr(decision.intent, "conversion_id"):  # told at once
                 return Outcome([each.fact.TYPE for each in events], None, intents, events)
             intent = decision.intent
-            self._know(lambda intent=intent: decide.needs_to_settle(self.state, intent))
+            events += self.apply(decision.events)
             result = answers.pop(0) if answers else Done()
+            self._know(lambda intent=intent, result=result: decide.needs_to_settle(self.state, intent, result))
             decision = decide.settle(self.state, intent, result, self.moment(), self.limits)
         reply: Any = Waits if isinstance(decision, Waits) else decision
         if isinstance(decision, Accepted):

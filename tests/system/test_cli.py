@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from blake3 import blake3
 
 from tests.support.polling import eventually
 from tests.support.service import Service
@@ -96,6 +97,16 @@ def test_call_reads_values_as_json_and_otherwise_as_text(cli: Callable[..., Done
     }
 
 
+@pytest.mark.parametrize("content", [b"<a>\xe9</a>\n", "<a>é</a>\r\n".encode(), b""])
+def test_call_takes_what_a_file_has(
+    cli: Callable[..., Done], storage: Storage, tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "setup.xml").write_bytes(content)
+    here = f"storage_id={storage.storage_id}"
+    told = json.loads(good(cli("call", "set_config_storage", here, f"document=@{tmp_path}/setup.xml")))
+    assert told == {"blake3": blake3(content).hexdigest()}
+
+
 def test_call_with_the_same_key_gives_the_same_answer(cli: Callable[..., Done], storage: Storage) -> None:
     words = ("call", "new_run_storage", f"storage_id={storage.storage_id}", "run_name=r{n}")
     first = good(cli(*words, "--key", f"cli-{storage.storage_id}"))
@@ -141,6 +152,7 @@ def test_the_endpoint_comes_from_the_environment_too(service: Service) -> None:
         ("call", "ping", "x"),
         ("call", "ping", "=1"),
         ("call", "ping", "a=1", "a=2"),
+        ("call", "ping", "a=@/nowhere/setup.xml"),
         ("story",),
         ("watch", "--count", "0"),
         ("watch", "--after-seq", "many"),

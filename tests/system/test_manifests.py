@@ -102,19 +102,20 @@ def test_the_manifest_stands_beside_the_data_and_its_digest_is_told(storage: Sto
     acq = taken(storage, "a")
     (event,) = eventually(lambda: storage.events(before, "acquisition.manifest_written"))
     content = (folder_of(acq) / "manifest-1.json").read_bytes()
-    marker = (folder_of(acq) / "acquisition.json").read_bytes()
+    marker, log = ((folder_of(acq) / f"acquisition.{end}").read_bytes() for end in ("json", "log"))
     assert event["data"] == {
         "acq_id": acq["acq_id"],
         "uid": acq["uid"],
         "segment": 1,
         "name": "manifest-1.json",
-        "files": 2,
-        "bytes": 8 + len(marker),
+        "files": 3,
+        "bytes": 8 + len(marker) + len(log),
         "manifest_blake3": blake3(content).hexdigest(),
     }
     digests = {each["path"]: each["blake3"] for each in json.loads(content)["files"]}
     assert digests == {
         "acquisition.json": blake3(marker).hexdigest(),
+        "acquisition.log": blake3(log).hexdigest(),
         "raw.dat": blake3(b"raw data").hexdigest(),
     }
     where = {"manifest.blake3": event["data"]["manifest_blake3"]}

@@ -186,16 +186,10 @@ def test_undef_and_nil_mean_not_given(storage: Storage, wire: Wire, plan: Callab
         assert [entry["producer"] for entry in done["producers"]] == [None]
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("elog_server", "localhost:8080"),
-        ("elog_name", "shift"),
-    ],
-)
-def test_what_is_not_owed_yet_is_refused_by_name(wire: Wire, field: str, value: Any) -> None:
-    refusal = wire.refusal("init_storage", storage_id="never", brg_name="g", **{field: value})
-    assert (refusal.code, refusal.details["field"]) == ("bad_request", field)
+@pytest.mark.parametrize(("given", "missing"), [("elog_server", "elog_name"), ("elog_name", "elog_server")])
+def test_a_logbook_without_its_server_or_its_name_is_refused(wire: Wire, given: str, missing: str) -> None:
+    refusal = wire.refusal("init_storage", storage_id="never", brg_name="g", **{given: "shift"})
+    assert (refusal.code, refusal.details["field"]) == ("bad_request", missing)
     assert wire.refusal("get_storage", storage_id="never").code == "not_found"
 
 

@@ -32,6 +32,7 @@ NOTHING = {
     "conversions_queued": 0,
     "conversions_interrupted": 0,
     "manifests_to_write": 0,
+    "entries_to_write": 0,
     "processes_ended": 0,
     "intents": {},
 }
@@ -70,6 +71,7 @@ def test_what_was_open_is_counted_by_kind(own_service: Make) -> None:
         "conversions_queued": 1,
         "conversions_interrupted": 1,
         "manifests_to_write": 0,
+        "entries_to_write": 0,
         "intents": {},
     }
 

@@ -68,7 +68,7 @@ def test_what_was_removed_is_listed_with_its_size(wire: Wire, storage: Storage) 
     )
     assert entry["path"] == run["location"]["path"]
     measured = eventually(lambda: [each for each in entries(wire, storage) if each["bytes"] is not None])[0]
-    assert measured["files"] == 7  # each acquisition has its manifest
+    assert measured["files"] == 9  # each acquisition has its manifest and its log
     assert measured["bytes"] > 200
     mounts = {each["mp"]: each["trash"] for each in wire.call("get_status")["mounts"]}
     assert mounts["file:///"]["entries"] >= 1

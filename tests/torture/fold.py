@@ -66,6 +66,7 @@ class Fold:
         """The host's disk is not this checker's."""
 
     _mount_low = _mount_full = _mount_unreachable = _mount_recovered = _mount_told
+    _logbook_failed = _logbook_recovered = _logbook_written = _mount_told  # nor are its logbooks
 
     def _once(self, what: str, which: Any, event: Map) -> None:
         self.counts[what][which] += 1
@@ -96,6 +97,11 @@ class Fold:
             storage["producers_unnamed"] += 1
         else:
             storage["producers"] = [*storage["producers"], data["producer"]]
+
+    def _storage_config_set(self, seq: int, event: Map, subject: str, data: Map) -> None:
+        self.storages[subject].pop("config", None)
+        if data["blake3"] is not None:
+            self.storages[subject]["config"] = data
 
     def _storage_warning(self, seq: int, event: Map, subject: str, data: Map) -> None:
         self.storages[subject]["warnings"] = [*self.storages[subject]["warnings"], {**data, "time": event["time"]}]
@@ -210,7 +216,22 @@ class Fold:
         acq = self.acqs[subject]
         if (acq["uid"], acq["segment"]) != (data["uid"], data["segment"]) or acq["state"] == "open":
             self.wrong.append(f"sealed what is not ended: {event}, {acq}")
+        if any(each["end"] is None for each in acq.get("statistics", {}).values()):
+            self.wrong.append(f"sealed before its end was read: {event}, {acq}")
         acq["sealed"] = True
+
+    def _acquisition_measured(self, seq: int, event: Map, subject: str, data: Map) -> None:
+        acq, which = self.acqs[subject], (data["uid"], data["segment"])
+        self._once("measured", (*which, data["when"]), event)
+        if (acq["uid"], acq["segment"]) != which or acq["sealed"]:
+            self.wrong.append(f"a reading of another one, or after the seal: {event}, {acq}")
+        if data["when"] == "end" and (acq["state"] == "open" or not self.counts["measured"][(*which, "start")]):
+            self.wrong.append(f"its end was read before it ended, or before its start: {event}, {acq}")
+        acq["statistics"] = data["statistics"]
+        acq["configurations"] = [*acq.get("configurations", []), *data["configurations"]]
+        for name in ("statistics", "configurations"):  # what is empty is left out on the wire
+            if not acq[name]:
+                del acq[name]
 
     def _acquisition_manifest_written(self, seq: int, event: Map, subject: str, data: Map) -> None:
         self._once("manifest", (data["uid"], data["name"]), event)

@@ -90,9 +90,11 @@ BY_TYPE: dict[str, st.SearchStrategy[Any]] = {
     "run_name, may hold {n}": st.one_of(segment, segment.map(lambda text: text + "{n:03}")),
     "acq_name": acq_name,
     "brg_path": st.one_of(st.just(""), acq_name),
+    "tree_path": st.one_of(st.just(""), acq_name),
     "ns": token,
     "int or float": st.one_of(st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False, allow_infinity=False)),
     "str of at most 128 characters": text,
+    "str or bin of at most 983040 bytes, or nil": st.one_of(st.none(), st.binary(max_size=40)),
     "mount point": st.sampled_from(["file:///", "nfs://host/export"]),
     "param": param,
     "map of param to value": params,
@@ -117,7 +119,8 @@ BY_TYPE: dict[str, st.SearchStrategy[Any]] = {
     '"complete" or "partial"': st.sampled_from(["complete", "partial"]),
     '"queued", "running", "succeeded", "failed" or "cancelled"': st.sampled_from(["queued", "failed"]),
     "list of topic prefixes": st.lists(text, max_size=3).map(tuple),
-    "nil in this version": st.none(),
+    "str of 1 to 1024 printable characters": token,
+    "str of 1 to 128 printable characters without /, not . or ..": token,
 }
 
 

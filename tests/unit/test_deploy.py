@@ -10,12 +10,18 @@ import msgspec
 import pytest
 
 from storage_service.config import KEYS, Config, load
+from storage_service.mount_tables import folders
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 EXAMPLE = DEPLOY / "storage.example.toml"
 UNIT = DEPLOY / "storage-service.service"
 
-OF_THE_HOST = {"state_dir", "mounts", "conversion.scripts_dir"}  # not the defaults in the example
+OF_THE_HOST = {
+    "state_dir",
+    "mounts",
+    "conversion.scripts_dir",
+    "conversion.scratch_dir",
+}  # not the defaults in the example
 
 
 def settings() -> dict[str, str]:
@@ -35,7 +41,7 @@ def value_at(table: dict[str, Any], key: str) -> Any:
 
 def test_the_example_loads_as_it_is() -> None:
     config = load(EXAMPLE, {}, {})
-    assert config.mounts == {"file:///": Path("/srv/data")}
+    assert folders(config.mounts) == {"file:///": Path("/srv/data")}
     assert config.warnings == ()
 
 
@@ -57,7 +63,7 @@ def test_every_key_of_the_example_has_a_comment() -> None:
 def test_the_unit_lets_the_service_write_where_the_example_has_it_write() -> None:
     config, unit = load(EXAMPLE, {}, {}), settings()
     writable = [Path(folder.removeprefix("-")) for folder in unit["ReadWritePaths"].split()]
-    for root in config.mounts.values():
+    for root in folders(config.mounts).values():
         assert any(root.is_relative_to(folder) for folder in writable), root
     assert config.state_dir == Path("/var/lib") / unit["StateDirectory"] == Path(unit["WorkingDirectory"])
     assert config.conversion.grace_s + 10 <= int(unit["TimeoutStopSec"])

@@ -7,7 +7,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,8 +17,10 @@ from msgspec.structs import replace
 from storage_protocol.records import TrashEntry
 from storage_service.doors.log_writer import LogWriter
 from storage_service.doors.trash import Trash
+from storage_service.doors.trash_sweep import Sweep
+from storage_service.mount_tables import Mount
 from storage_service.mounts import NO_ANSWER, Mounts, Opened
-from storage_service.rules.space import Look
+from storage_service.rules.space import UNREACHABLE, WELL, Look, level
 from storage_service.rules.work import (
     TRASH,
     Done,
@@ -29,8 +31,11 @@ from storage_service.rules.work import (
     ReachMount,
     Result,
     RunScript,
+    SyncData,
     WriteMarker,
 )
+
+ROOT = Mount(Path("/"))
 
 
 class Hanging:
@@ -39,9 +44,9 @@ class Hanging:
     gates: dict[str, threading.Event] = {}  # noqa: RUF012  one a mount point, set anew by the fixture
     begun: list[str] = []  # noqa: RUF012
 
-    def __init__(self, mp: str, root: Path, scripts_dir: Path) -> None:
+    def __init__(self, mp: str, mount: Mount, scripts_dir: Path) -> None:
         self.mp = mp
-        self.trash = Trash(mp, root)
+        self.trash = Trash(mp, scripts_dir)
 
     def carry_out(self, order: Order) -> Result:
         self.begun.append(self.mp)
@@ -55,6 +60,15 @@ class Hanging:
     def local_path(self, path: tuple[str, ...]) -> Path:
         return Path("/")
 
+    def free_bytes(self) -> int | None:
+        return 1 << 40
+
+    def sweep(self, keep_s: float, expired: Callable[[tuple[TrashEntry, ...]], None]) -> Sweep:
+        return Sweep(self.trash, self.mp, keep_s, expired)
+
+    def close(self) -> None:
+        pass
+
 
 @pytest.fixture
 def mounts(tmp_path: Path) -> Iterator[Mounts]:
@@ -63,7 +77,7 @@ def mounts(tmp_path: Path) -> Iterator[Mounts]:
     Hanging.begun = []
     (tmp_path / "s").write_text("")
     (tmp_path / "s").chmod(0o755)
-    made = Mounts({"slow": Path("/"), "quick": Path("/")}, tmp_path, door=Hanging, deadline_s=0.05)
+    made = Mounts({"slow": ROOT, "quick": ROOT}, tmp_path, door=Hanging, deadline_s=0.05)
     yield made
     Hanging.gates["slow"].set()
     made.close()
@@ -97,7 +111,7 @@ async def test_a_mount_point_that_hangs_is_told_as_unavailable_and_holds_no_othe
 
 
 async def test_however_much_hangs_at_one_mount_point_another_is_asked_at_once(mounts: Mounts) -> None:
-    seal = WriteMarker("slow", ("a",), "acquisition.json", b"{}", "a", "u", sync_data=True)
+    seal = SyncData("slow", ("a",), "acquisition.json", "a", "u")
     for order in [ReachMount("slow")] * 40 + [seal] * 40:
         ask(mounts, order)
     assert await asyncio.wait_for(ask(mounts, ReachMount("quick")), 30) == Done()
@@ -124,7 +138,7 @@ async def test_nothing_is_begun_where_too_little_is_free_and_the_rest_goes_on(tm
     Hanging.gates = {"quick": threading.Event()}
     Hanging.gates["quick"].set()
     Hanging.begun = []
-    made = Mounts({"quick": Path("/")}, tmp_path, door=Hanging, bounds=lambda mp: (1 << 62, 0))
+    made = Mounts({"quick": ROOT}, tmp_path, door=Hanging, bounds=lambda mp: (1 << 62, 0))
     folder = MakeFolder("quick", ("a",), "acquisition.json", b"{}", "a", "u")
     told = await asyncio.wait_for(ask(made, folder), 30)
     assert isinstance(told, Failed)
@@ -157,7 +171,7 @@ async def test_what_was_told_as_failed_while_it_waited_for_a_thread_is_never_beg
 
 
 async def test_a_seal_may_take_longer_and_the_rest_goes_on(mounts: Mounts) -> None:
-    sealed = ask(mounts, WriteMarker("slow", ("a",), "acquisition.json", b"{}", "a", "u", sync_data=True))
+    sealed = ask(mounts, SyncData("slow", ("a",), "acquisition.json", "a", "u"))
     late = await asyncio.wait_for(ask(mounts, ReachMount("slow")), 30)
     assert isinstance(late, Failed)
     assert not sealed.done()
@@ -237,7 +251,7 @@ async def test_the_trash_of_each_mount_point_is_swept_and_what_expired_is_told_i
         (tmp_path / name / TRASH / ".gone-u1").mkdir()
         note = json.dumps({"wall": now, "held_until": 0.0})
         (tmp_path / name / TRASH / ".sweep.json").write_text(note)
-    mounts = Mounts({name: tmp_path / name for name in ("one", "two", "away")}, tmp_path)
+    mounts = Mounts({name: Mount(tmp_path / name) for name in ("one", "two", "away")}, tmp_path)
     told: asyncio.Queue[tuple[TrashEntry, ...]] = asyncio.Queue()
     mounts.sweep(0.000001, told.put_nowait)
     try:
@@ -248,3 +262,37 @@ async def test_the_trash_of_each_mount_point_is_swept_and_what_expired_is_told_i
         assert not (tmp_path / "one" / TRASH / ".gone-u1").exists()
     finally:
         mounts.close()
+
+
+async def test_no_conversion_is_taken_for_a_mount_point_elsewhere_and_all_else_is(tmp_path: Path) -> None:
+    Hanging.gates, Hanging.begun = {"s3://bucket": threading.Event()}, []
+    Hanging.gates["s3://bucket"].set()
+    made = Mounts({"s3://bucket": Mount()}, tmp_path, door=Hanging)
+    folder = MakeFolder("s3://bucket", ("a",), "acquisition.json", b"{}", "a", "u", script="s")
+    told = await asyncio.wait_for(ask(made, folder), 30)
+    assert isinstance(told, Failed)
+    assert (told.code, told.details) == ("invalid_name", {"field": "convert_script", "rule": "elsewhere"})
+    assert "s3://bucket" in told.message
+    assert Hanging.begun == []
+    assert await asyncio.wait_for(ask(made, replace(folder, script=None)), 30) == Done()
+    made.close()
+
+
+async def test_where_nobody_tells_how_much_is_free_a_mount_point_is_well(tmp_path: Path) -> None:
+    class Elsewhere(Hanging):
+        def free_bytes(self) -> None:
+            return None
+
+    Hanging.gates = {"far": threading.Event()}
+    Hanging.gates["far"].set()
+    made = Mounts({"far": ROOT}, tmp_path, door=Elsewhere, bounds=lambda mp: (1 << 62, 1 << 62))
+    (state,) = await made.states(30)
+    assert (state["state"], state["free_bytes"]) == ("ok", None)
+    folder = MakeFolder("far", ("a",), "acquisition.json", b"{}", "a", "u")
+    assert await asyncio.wait_for(ask(made, folder), 30) == Done()
+    looks: asyncio.Queue[Look] = asyncio.Queue()
+    made.watch(0.01, looks.put_nowait)
+    look = await asyncio.wait_for(looks.get(), 30)
+    assert (look.free_bytes, look.answers, level(WELL, look), level(UNREACHABLE, look)) == (None, True, WELL, WELL)
+    assert level(WELL, replace(look, answers=False)) == UNREACHABLE
+    made.close()

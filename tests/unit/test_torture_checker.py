@@ -31,7 +31,8 @@ def acq(**more: Any) -> Map:
         "run_id": "root/g/r",
     }
     rest = {"producers": [], "finished": 0, "missing": [], "failed": [], "expected": 1, "storage_id": "s"}
-    return made | rest | {"convert_script": "quick.sh", "conversion": None, "warnings": []} | more
+    beside: Map = {}
+    return made | rest | beside | {"convert_script": "quick.sh", "conversion": None, "warnings": []} | more
 
 
 def conversion(state: str, attempt: int) -> Map:
@@ -58,6 +59,26 @@ def life() -> list[tuple[str, str, Map]]:
         ("conversion.started", ACQ, conversion("running", 1)),
         ("conversion.succeeded", ACQ, conversion("succeeded", 1)),
     ]
+
+
+def measured(when: str, start: int | None, end: int | None) -> tuple[str, str, Map]:
+    """What one reading tells."""
+    head = {"acq_id": ACQ, "uid": UID, "segment": 1, "when": when}
+    saved = [{"file": "config.xml"}] if when == "start" else []
+    told = {**head, "statistics": {"x": {"start": start, "end": end}}, "configurations": saved}
+    return "acquisition.measured", ACQ, told
+
+
+def measured_life() -> list[tuple[str, str, Map]]:
+    """A sound life that is measured: its start is the fourth event, its end the eighth, then the seal."""
+    events = life()[:8]
+    events[2][2]["statistics"] = {"x": {"start": None, "end": None}}
+    events[5][2].update(measured("start", 1, None)[2])
+    del events[6]
+    events.insert(3, measured("start", 1, None))
+    events.insert(7, measured("end", 1, 4))
+    config = {"name": "config.xml", "blake3": "af13", "bytes": 3}
+    return [*events, ("storage.config_set", "s", config)]
 
 
 def told(events: list[tuple[str, str, Map]], tamper: Callable[[list[Map]], Any] = lambda rows: None) -> Fold:
@@ -119,6 +140,31 @@ def test_a_sound_life_has_nothing() -> None:
 )
 def test_a_journal_that_cannot_be_true_is_found(tamper: Callable[[list[Map]], Any], says: str) -> None:
     assert any(says in each for each in told(life(), tamper).wrong)
+
+
+def test_a_measured_life_has_nothing_and_what_was_measured_stands_in_it() -> None:
+    fold = told(measured_life())
+    assert fold.wrong == []
+    assert fold.acqs[ACQ]["statistics"] == {"x": {"start": 1, "end": 4}}
+    assert fold.acqs[ACQ]["configurations"] == [{"file": "config.xml"}]
+    assert fold.storages["s"]["config"]["blake3"] == "af13"
+
+
+@pytest.mark.parametrize(
+    ("tamper", "says"),
+    [
+        (lambda rows: rows.insert(4, rows[3]), "doubled: measured"),
+        (lambda rows: rows.insert(8, rows[7]), "doubled: measured"),
+        (lambda rows: rows.pop(7), "sealed before its end was read"),
+        (lambda rows: rows.pop(3), "before its start"),
+        (lambda rows: rows.insert(4, rows.pop(7)), "before it ended"),
+        (lambda rows: rows.append(rows.pop(7)), "after the seal"),
+        (lambda rows: rows[3]["data"].update(segment=2), "of another one"),
+    ],
+)
+def test_readings_that_cannot_be_true_are_found(tamper: Callable[[list[Map]], Any], says: str) -> None:
+    found = told(measured_life(), tamper).wrong
+    assert any(says in each for each in found), found
 
 
 def without(*types: str) -> Fold:

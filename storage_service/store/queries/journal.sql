@@ -2,9 +2,12 @@
 -- name: last_seq
 SELECT coalesce((SELECT max(seq) FROM journal), (SELECT max(seq) FROM topics), 0);
 
--- The oldest seq that is kept; the next one when none is.
+-- The oldest seq that is kept; the next one when none is. What was given up may have its rows for a while.
 -- name: first_seq
-SELECT coalesce((SELECT min(seq) FROM journal), (SELECT max(seq) FROM topics) + 1, 1);
+SELECT max(
+    coalesce((SELECT min(seq) FROM journal), (SELECT max(seq) FROM topics) + 1, 1),
+    coalesce((SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'pruned_seq'), 0) + 1
+);
 
 -- name: topics
 SELECT topic, seq FROM topics WHERE topic >= :prefix AND topic < CAST(:beyond_prefix AS TEXT) AND seq > :after;
