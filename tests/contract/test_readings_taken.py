@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from storage_protocol.records import Configuration, Document
 from storage_service.config import load
+from storage_service.mount_tables import Mount
 from storage_service.mounts import Mounts
 from storage_service.rules.readings import HANDED_IN, Reading, ReadingsTaken, TakeReadings, Wanted
 from storage_service.rules.state import Variable
@@ -37,7 +38,7 @@ class Bench:
         self.place.mount.carry_out(make_acq())
         self.store = MemoryStore(PLACES)
         self.told: dict[str, ReadingsTaken] = {}
-        self.mounts = Mounts({MP: self.place.root}, self.place.scripts)
+        self.mounts = Mounts({MP: Mount(self.place.root)}, self.place.scripts)
         self.sources: Sources
 
     def start(self, **settings: Any) -> Sources:
