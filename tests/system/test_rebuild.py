@@ -226,14 +226,15 @@ def lose_after_kill(service: Service) -> None:
     service.start()
 
 
-def test_what_cannot_be_rebuilt_is_refused_with_what_is_wrong(wire: Wire) -> None:
-    refused = wire.refusal("rebuild_rundb", mp="file:///nowhere")
-    assert (refused.code, refused.details["what"]) == ("not_found", "mount")
-    assert wire.refusal("rebuild_rundb", mp="file:///spare").code == "unavailable"
-    refused = wire.refusal("rebuild_rundb", path="not/there")
-    assert (refused.code, refused.details["what"]) == ("not_found", "folder")
-    refused = wire.refusal("rebuild_rundb", path="../etc")
-    assert (refused.code, refused.details["field"]) == ("invalid_name", "path")
+def test_what_cannot_be_rebuilt_is_refused_with_what_is_wrong(own_service: Make) -> None:
+    with own_service({"mounts": {"file:///": "data", "file:///spare": "spare"}}).connect() as wire:
+        refused = wire.refusal("rebuild_rundb", mp="file:///nowhere")
+        assert (refused.code, refused.details["what"]) == ("not_found", "mount")
+        assert wire.refusal("rebuild_rundb", mp="file:///spare").code == "unavailable"
+        refused = wire.refusal("rebuild_rundb", path="not/there")
+        assert (refused.code, refused.details["what"]) == ("not_found", "folder")
+        refused = wire.refusal("rebuild_rundb", path="../etc")
+        assert (refused.code, refused.details["field"]) == ("invalid_name", "path")
 
 
 # Kills
