@@ -177,8 +177,8 @@ def test_a_peer_that_asks_for_small_replies_and_never_reads_them_blocks_nobody(
     attacked: Service, polite: Polite
 ) -> None:
     with dealer(attacked) as peer:
-        for _ in range(1_500):
-            peer.send_multipart([frame("ping")] * 128)
+        for _ in range(6_000):
+            peer.send_multipart([frame("ping")] * 32)
         eventually(lambda: polite.ask() or queues(polite.wire)["reply_bytes_waiting"] > MIB)
     assert polite.grown < 200
     eventually(lambda: is_calm(attacked))
