@@ -253,7 +253,19 @@ async def test_a_fetch_that_is_given_up_leaves_nothing_and_the_next_one_is_right
     assert fetch.cancelled()
     bench.recover()
     await nothing_left(before)
-    assert await bench.source.fetch(ABOUT) == b"<a/>"
+    assert await fetched_at_last(bench.source) == b"<a/>"
+
+
+async def fetched_at_last(source: Configurations) -> bytes:
+    """What it gives as soon as the thread of a read that was given up is over."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                return await source.fetch(ABOUT)
+            except Fault as fault:
+                if fault.details["reason"] != "an earlier read hangs":
+                    raise
+                await asyncio.sleep(0)
 
 
 async def test_a_closed_source_holds_nothing(bench: Bench) -> None:
