@@ -11,7 +11,8 @@ import msgspec
 
 from storage_protocol import codec, errors, events, limits
 from storage_protocol.commands import Command
-from tools.examples import COMMANDS_ASKED, EVENTS_TOLD, KEY, LATE, REFUSALS, REJECTED, RESULTS
+from tools.examples import COMMANDS_ASKED, EVENTS_TOLD, KEY, LATE, RESULTS
+from tools.refused import REFUSALS, REJECTED
 
 
 def documents() -> dict[str, dict[str, Any]]:
