@@ -25,6 +25,8 @@ from .desk.pacing import FRAME_BYTES
 from .failpoints import passing
 
 BITE_FRAMES = 64
+# Of short messages a peer has so many commands in its turn: in a row they cost less.
+SHORT_FRAMES = 8
 TURN_S = 0.01
 # What is received ahead of what was taken: enough that no peer's long message keeps another's out.
 AHEAD_FRAMES = 2048
@@ -67,20 +69,25 @@ class _Waiting:
         return self.frames >= AHEAD_FRAMES or self.bytes >= AHEAD_BYTES
 
     def bites(self, room: int, most_bytes: int) -> list[Bite]:
-        """The next few commands, of each peer in the order received; peers take turns. The last one may have more
-        bytes than there is room for."""
+        """The next few commands, of each peer in the order received; peers take turns, at a long message or a few
+        short ones. The last one may have more bytes than there is room for."""
         bites = []
         while self.peers and room > 0 and most_bytes > 0:
             peer, theirs = next(iter(self.peers.items()))
-            first = theirs[0]
-            bite, size = first.bite(room, most_bytes)
-            bites.append(bite)
-            room -= len(bite.requests)
-            most_bytes -= size
-            self.frames -= len(bite.requests)
-            if not first.left:
-                theirs.popleft()
-                self.bytes -= first.size
+            until = room - SHORT_FRAMES
+            while theirs and room > 0 and most_bytes > 0:
+                first = theirs[0]
+                bite, size = first.bite(room, most_bytes)
+                bites.append(bite)
+                taken = len(bite.requests)
+                room -= taken
+                most_bytes -= size
+                self.frames -= taken
+                if not first.left:
+                    theirs.popleft()
+                    self.bytes -= first.size
+                if room <= until:
+                    break
             del self.peers[peer]
             if theirs:
                 self.peers[peer] = theirs

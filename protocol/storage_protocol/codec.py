@@ -279,9 +279,11 @@ def _read_arguments(name: str, spec: CommandSpec, given: dict[str, Any], limits:
         message = f"{name} has no argument {shown(unknown)}; its arguments are {hint}."
         return bad_request(message, unknown[:128])
     # Pyrame's "undef" and nil mean "not given" in what is optional (SPEC 3).
-    if None in given.values() or "undef" in given.values():
+    if None in given.values() or names.UNDEFINED in given.values():
         given = {
-            field: raw for field, raw in given.items() if field in spec.required or raw not in (None, "undef")
+            field: raw
+            for field, raw in given.items()
+            if field in spec.required or raw not in (None, names.UNDEFINED)
         }
     if not spec.required <= given.keys():
         field = next(field for field in spec.args if field in spec.required and field not in given)

@@ -8,6 +8,9 @@ from math import isfinite
 
 Value = str | int | float | bool | None
 
+UNDEFINED = "undef"
+"""Pyrame's word for an argument that is not given (SPEC 3)."""
+
 _TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,127}")
 _NUMBERED = re.compile(r"([^{}]*)\{n(?::0([1-9][0-9]?))?\}([^{}]*)")
@@ -139,8 +142,11 @@ def value(given: object) -> str | None:
     return "it must be a str, an int, a float, a bool or nil"
 
 
+NUMBER_BYTES = 8
+
+
 def value_bytes(given: Value) -> int:
     """What a value counts against `value_bytes` and `params_bytes`: its UTF-8, or 8 for a number, 1 otherwise."""
     if type(given) is str:
         return len(given) if given.isascii() else len(given.encode())
-    return 1 if given is None or type(given) is bool else 8
+    return 1 if given is None or type(given) is bool else NUMBER_BYTES

@@ -1,26 +1,33 @@
 """The short way of a command frame: nearly every one has plain arguments, each once, and nothing else.
 
-Such a frame is read in two strict passes, straight into its command. What is missing, mistyped, unknown, given
-twice or out of a rule, or only said in an uncommon way, is None here, and the codec reads the frame again,
-carefully: it alone knows what to refuse, and how to say it. Nothing is taken here that it would not take.
+Such a frame is read in one strict pass, straight into its command. What is missing, mistyped, unknown, given twice
+or out of a rule, or only said in an uncommon way, is None here, and the codec reads the frame again, carefully: it
+alone knows what to refuse, and how to say it. Nothing is taken here that it would not take.
+
+That nothing is given twice is seen from the length: what was read is encoded anew, in the shortest form that there
+is. Whatever a frame says besides makes it longer than that; only a float of 32 bits could make up for it, so a
+frame that may hold one is read carefully.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import isfinite
-from typing import Any, Literal, NamedTuple
+from operator import attrgetter
+from typing import Any, Literal, Union
 
 import msgspec
-from msgspec import Raw, Struct, inspect
+from msgspec import Struct, inspect
 
 from .commands import COMMANDS, Command
 from .limits import Limits
-from .names import INT64_MAX, INT64_MIN, RULES, value_bytes
+from .names import INT64_MAX, INT64_MIN, RULES, UNDEFINED, value_bytes
 from .specs import CommandSpec
 
 MAX_ID = 128
 MAX_KEY = 64
+# Arguments that were found to keep their rules are remembered: clients say the same few again and again.
+MANY_KNOWN = 4096
 
 _SCALAR = (
     inspect.StrType,
@@ -30,32 +37,47 @@ _SCALAR = (
     inspect.NoneType,
     inspect.LiteralType,
 )
+_FLOAT32 = b"\xca"
+_Gives = Callable[[Any], Any]
+_encode = msgspec.msgpack.Encoder().encode
 
 
-class _Envelope(Struct, gc=False, forbid_unknown_fields=True):
-    """The envelope of SPEC 2 as most clients write it: an `id`, and a key where the command has one."""
+class _Frame(Struct, gc=False, forbid_unknown_fields=True, omit_defaults=True):
+    """The envelope of SPEC 2 as most clients write it: an `id`, and a key where the command has one. Each command
+    has a frame of its own, told from the others by `cmd`, with its `args`."""
 
-    cmd: str
-    args: Raw
     id: str | int | None = None
     key: str | None = None
     v: Literal[1] | None = None
 
 
-class _Plain(NamedTuple):
-    """How the arguments of one command are read.
+class _Plain(Struct):
+    """How the arguments of one command are looked at.
 
-    required  how many there are at least
-    optional  the others, with what they are when they are not given
-    rules     argument, and its rule of SPEC 3; values: arguments that are a parameter's value
+    optional    gives those that need not be given; defaults: what they are then
+    left_out    the bytes of each of these, named, in msgpack; all_left_out: of all of them
+    checked     gives those that have to keep a rule of SPEC 3; known: what was found to keep them
+    value       gives the one that is a parameter's value, where there is one
+    has_floats  whether a float may stand in another one
     """
 
-    decode: Callable[[Raw], Command]
     mutating: bool
-    required: int
-    optional: tuple[tuple[str, Any], ...]
-    rules: tuple[tuple[str, Callable[[str], str | None]], ...]
-    values: tuple[str, ...]
+    optional: _Gives
+    defaults: tuple[Any, ...]
+    left_out: tuple[int, ...]
+    all_left_out: int
+    checked: _Gives
+    rules: tuple[Callable[[str], str | None], ...]
+    known: set[Any]
+    value: _Gives | None
+    has_floats: bool
+
+
+def _getter(names: Sequence[str]) -> _Gives:
+    """Gives the attributes of these names, as a tuple."""
+    if len(names) > 1:
+        return attrgetter(*names)
+    return (lambda command: (getattr(command, names[0]),)) if names else lambda command: ()
 
 
 def _is_scalar(type: inspect.Type) -> bool:
@@ -66,59 +88,91 @@ def _is_scalar(type: inspect.Type) -> bool:
     return isinstance(type, _SCALAR)
 
 
-def _plain(spec: CommandSpec) -> _Plain | None:
-    """None for a command that has a map or a list among its arguments, or one that comes in several forms."""
+def _fields(spec: CommandSpec) -> tuple[inspect.Field, ...]:
     known = inspect.type_info(spec.command)
-    fields = known.fields if isinstance(known, inspect.StructType) else ()
-    if spec.special or not all(_is_scalar(field.type) for field in fields):
-        return None
+    return known.fields if isinstance(known, inspect.StructType) else ()
+
+
+def _is_plain(spec: CommandSpec) -> bool:
+    """Not so is a command that has a map or a list among its arguments, or one that comes in several forms."""
+    return not spec.special and all(_is_scalar(field.type) for field in _fields(spec))
+
+
+def _may_be_float(type: inspect.Type) -> bool:
+    if isinstance(type, inspect.Metadata):
+        return _may_be_float(type.type)
+    if isinstance(type, inspect.UnionType):
+        return any(map(_may_be_float, type.types))
+    return isinstance(type, inspect.FloatType)
+
+
+def _plain(spec: CommandSpec) -> _Plain:
+    optional = [(arg.name, arg.default) for arg in spec.args.values() if not arg.required]
+    left_out = tuple(len(_encode(name)) + len(_encode(default)) for name, default in optional)
+    ruled = [arg for arg in spec.checked if arg.rule is not None]
+    (value,) = [arg.name for arg in spec.checked if arg.values] or (None,)
     return _Plain(
-        decode=msgspec.msgpack.Decoder(spec.command).decode,
         mutating=spec.mutating,
-        required=len(spec.required),
-        optional=tuple((arg.name, arg.default) for arg in spec.args.values() if not arg.required),
-        rules=tuple((arg.name, RULES[arg.rule]) for arg in spec.checked if arg.rule is not None),
-        values=tuple(arg.name for arg in spec.checked if arg.values),
+        optional=_getter([name for name, _ in optional]),
+        defaults=tuple(default for _, default in optional),
+        left_out=left_out,
+        all_left_out=sum(left_out),
+        checked=_getter([arg.name for arg in ruled]),
+        rules=tuple(RULES[arg.rule] for arg in ruled if arg.rule is not None),
+        known=set(),
+        value=None if value is None else attrgetter(value),
+        has_floats=any(_may_be_float(field.type) for field in _fields(spec) if field.name != value),
     )
 
 
-_PLAIN = {name: plain for name, spec in COMMANDS.items() if (plain := _plain(spec)) is not None}
-_decode = msgspec.msgpack.Decoder(_Envelope).decode
+_PLAIN = {spec.command: _plain(spec) for spec in COMMANDS.values() if _is_plain(spec)}
+_FRAMES = [
+    msgspec.defstruct(
+        f"_{command.__name__}",
+        [("args", command)],
+        bases=(_Frame,),
+        tag_field="cmd",
+        tag=command.CMD,
+        kw_only=True,
+    )
+    for command in _PLAIN
+]
+_decode = msgspec.msgpack.Decoder(Union[tuple(_FRAMES)]).decode  # noqa: UP007  of types that are made here
 
 
 def read(frame: bytes, limits: Limits) -> tuple[str | int | None, Command, str | None, bool] | None:
     """The `id`, the command, its key, and whether it mutates; None when the frame has to be read carefully."""
     try:
-        envelope = _decode(frame)
-        plain = _PLAIN[envelope.cmd]
-        command = plain.decode(envelope.args)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError):
+        envelope: Any = _decode(frame)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    id, key = envelope.id, envelope.key
-    # A map with as many entries as were found in it has none of them twice. What was given as it is when it is not
-    # given cannot be told from that: such a frame is read carefully, too.
-    entries = 2 + (id is not None) + (key is not None) + (envelope.v is not None)
-    given = plain.required
-    for name, default in plain.optional:
-        if (value := getattr(command, name)) is not default:
-            given += 1
-            if value == default:
-                return None
-    if frame[0] != 0x80 | entries or memoryview(envelope.args)[0] != 0x80 | given or given > 15:
+    id, command, key = envelope.id, envelope.args, envelope.key
+    plain = _PLAIN[type(command)]
+    given = plain.optional(command)
+    if given == plain.defaults:
+        left_out = plain.all_left_out
+    elif UNDEFINED in given:
+        return None
+    else:
+        of_each = zip(given, plain.defaults, plain.left_out, strict=True)
+        left_out = sum(size for value, default, size in of_each if value == default)
+    if len(_encode(envelope)) != len(frame) + left_out:
         return None
     if type(id) is str and len(id) > MAX_ID:
         return None
     if key is not None and not (plain.mutating and 1 <= len(key) <= MAX_KEY):
         return None
-    # Pyrame's "undef" stands for nil in some places and is a value in others.
-    if b"undef" in frame:
+    checked = plain.checked(command)
+    if checked not in plain.known and not _keeps_rules(checked, plain):
         return None
-    for name, rule in plain.rules:
-        if (text := getattr(command, name)) is not None and rule(text) is not None:
+    may_hide = plain.has_floats
+    if plain.value is not None:
+        value: Any = plain.value(command)
+        may_hide = may_hide or type(value) is float
+        if not _is_value(value, limits.value_bytes):
             return None
-    for name in plain.values:
-        if not _is_value(getattr(command, name), limits.value_bytes):
-            return None
+    if may_hide and _FLOAT32 in frame:
+        return None
     return id, command, key, plain.mutating
 
 
@@ -129,3 +183,13 @@ def _is_value(value: Any, most_bytes: int) -> bool:
     if type(value) is float:
         return isfinite(value)
     return type(value) is not str or len(value) * 4 <= most_bytes or value_bytes(value) <= most_bytes
+
+
+def _keeps_rules(checked: tuple[Any, ...], plain: _Plain) -> bool:
+    """Whether these arguments keep their rules, of which those that are not given have none."""
+    kept = all(text is None or rule(text) is None for text, rule in zip(checked, plain.rules, strict=True))
+    if kept:
+        if len(plain.known) >= MANY_KNOWN:
+            plain.known.clear()
+        plain.known.add(checked)
+    return kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from ..rules import facts, manifests, notes, readings, render
 from ..rules.decision import Intent
 from ..rules.evolve import evolve
 from ..rules.facts import Event
-from ..rules.state import Key, Record, State, Variable
+from ..rules.state import Acq, Key, Record, State, Variable
 from .messages import Ticket
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -46,6 +47,13 @@ class _Body(Struct):
     prev_seq: int
     subject: str
     data: Any
+
+
+class _Param(Struct):
+    """The public data of a parameter that was set."""
+
+    param: str
+    value: Value
 
 
 class JournalRow(Struct, frozen=True):
@@ -162,8 +170,8 @@ class Batch:
     def apply(self, event: Event, time: str) -> None:
         """Make the event true in memory, and write it into the transaction."""
         fact, state, kind = event.fact, self._state, type(event.fact)
-        if kind is facts.AcqParamSet:  # by far the most
-            self._set_param(event, fact, time)  # type: ignore[arg-type]
+        if isinstance(fact, facts.AcqParamSet):
+            self.set_params(state.records["node", fact.acq_id], [(fact.param, fact.value)], time)  # type: ignore[arg-type]
             return
         goes = kind in _TELLS_OF_WHAT_GOES
         data = render.event_data(state, event) if goes else None
@@ -183,22 +191,34 @@ class Batch:
             self._note_annotation(fact, time)  # type: ignore[arg-type]
         self._journal_row(event, data if goes else render.event_data(state, event), time)
 
-    def _set_param(self, event: Event, fact: facts.AcqParamSet, time: str) -> None:
-        """The same for a parameter of an acquisition, as `evolve` has it, without copying all others each time:
-        the first in a batch makes a record whose parameters are this batch's own, and later ones change that."""
-        key, records, name = ("node", fact.acq_id), self._state.records, fact.param
-        acq: Any = records[key]
-        if self._own_params.get(key) is not acq.params:
-            self._records_before.setdefault(key, acq)
+    def set_params(self, acq: Acq, given: Sequence[tuple[str, Value]], time: str) -> None:
+        """Set parameters of an acquisition, each with an event of its own: as `evolve` has it, without copying all
+        others each time. The first in a batch makes a record whose parameters are this batch's own, and later ones
+        change that."""
+        id, journal = acq.node_id, self._journal
+        key, records, own = ("node", id), self._state.records, self._own_params
+        if own.get(key) is not acq.params:
+            self._records_before.setdefault(key, records[key])
             acq = records[key] = replace(acq, params=dict(acq.params))
-            self._own_params[key] = acq.params
-        params = acq.params
-        size = acq.params_bytes + value_bytes(fact.value)
-        size += -value_bytes(params[name]) if name in params else value_bytes(name)
-        params[name] = fact.value
+            own[key] = acq.params
+        params, size, put, rows = acq.params, acq.params_bytes, self.params, self.rows
+        where, seq, bytes_ = topic(facts.AcqParamSet.TYPE, acq.storage_id), journal.last_seq, 0
+        before = journal.by_topic.get(where, 0)
+        self._topics_before.setdefault(where, before)
+        for name, value in given:
+            size += value_bytes(value)
+            size += -value_bytes(params[name]) if name in params else value_bytes(name)
+            params[name] = put[id, name] = value
+            seq += 1
+            told = _Param(name, value)
+            body = _encode(_Body(1, seq, time, facts.AcqParamSet.TYPE, acq.storage_id, before, id, told))
+            bytes_ += len(body)
+            rows.append(JournalRow(seq, where, id, body, None))
+            before = seq
         force_setattr(acq, "params_bytes", size)
-        self.params[fact.acq_id, name] = fact.value
-        self._journal_row(event, {"param": name, "value": fact.value}, time)
+        self.bytes += bytes_
+        journal.last_seq = seq
+        journal.by_topic[where] = before
 
     def _note_params(self, fact: facts.AnyFact) -> None:
         match fact:

@@ -9,13 +9,11 @@ decided                accepted, refused, intended for a door, or it waits for a
 
 from __future__ import annotations
 
-from storage_protocol.codec import encode_value
 from storage_protocol.commands import Command
 from storage_protocol.errors import Refusal
 
-from ..rules import decide
+from ..rules import decide, parameters
 from ..rules.decision import Accepted, Answer, Decision, Intended, Moment, Waits
-from ..rules.runs import STORED
 from ..rules.scope import scope_of
 from .batch import StoredIntent
 from .keyring import AtWork, Remembered, fingerprint
@@ -23,9 +21,8 @@ from .ledger import Ledger
 from .messages import Ticket
 from .overload import Overload
 from .residents import TRANSIENT
+from .streaks import STORED, Streaks
 from .work import Work
-
-_STORED = encode_value(STORED.value)
 
 
 class Deciding:
@@ -33,6 +30,19 @@ class Deciding:
         self._ledger = ledger
         self._work = work
         self._overload = overload
+        self._streaks = Streaks(ledger)
+
+    def in_order(self, tickets: list[Ticket], moment: Moment) -> int:
+        """Decide commands of one peer, of which none waits, until one has to; how many were decided."""
+        done = 0
+        while done < len(tickets):
+            if streak := self._streaks.decide(tickets, done, moment):
+                done += streak
+            elif self.attempt(tickets[done], moment):
+                done += 1
+            else:
+                break
+        return done
 
     def attempt(self, ticket: Ticket, moment: Moment) -> bool:
         """Decide a command, or set a query to work. False: it has to wait, or is at work."""
@@ -101,7 +111,7 @@ class Deciding:
             self._ledger.batch.keep(*decision.document)
         if decision.prunes_before:
             self._ledger.batch.give_up(decision.prunes_before)
-        result = _STORED if decision.answer is STORED else self._ledger.answer(decision.answer)
+        result = STORED if decision.answer is parameters.STORED else self._ledger.answer(decision.answer)
         key = ticket.request.key
         if key is not None:
             self._ledger.keyring.start(key, ticket.fingerprint)

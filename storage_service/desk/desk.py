@@ -15,6 +15,8 @@ durable or not, and lets nobody hear of it before it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from msgspec import Struct
@@ -39,7 +41,7 @@ from .batch import Batch, Journal, StoredIntent
 from .deciding import Deciding
 from .keyring import Keyring, last_to_forget
 from .ledger import Ledger
-from .messages import Bite, Message, Opened, Ticket
+from .messages import Bite, Opened, Ticket
 from .overload import Overload
 from .pacing import Pacing
 from .patience import NAMING, Patience
@@ -51,6 +53,7 @@ from .work import Work
 EXPIRED = "expired"
 LOOKED = "looked"
 LOOK_AGAIN_S = 60.0
+_peer = attrgetter("message.peer")
 
 
 class Now(Struct, frozen=True):
@@ -110,19 +113,21 @@ class Desk:
     def take(self, bites: Iterable[Bite], now: Now) -> None:
         """Commands of messages, in the order sent; the next bite of a message comes before its peer's next one."""
         moment = self._moment(now)
-        for bite in bites:
-            message = bite.message
-            self._patience.heard(message.peer, moment)
+        for peer, theirs in groupby(bites, _peer):
+            self._patience.heard(peer, moment)
             tickets = []
             request: Any
-            for index, request in enumerate(bite.requests, bite.first):
-                if type(request) is Rejected:
-                    self._ledger.replies.frame(message, index, codec.encode_refusal(request.id, request.refusal))
-                else:
-                    if type(request.command) in NAMING:
-                        self._patience.named(message.peer, request.command, moment)
-                    tickets.append(Ticket.of(message, index, request))
-            self._begin(message, tickets, moment)
+            for bite in theirs:
+                message = bite.message
+                for index, request in enumerate(bite.requests, bite.first):
+                    if type(request) is Rejected:
+                        frame = codec.encode_refusal(request.id, request.refusal)
+                        self._ledger.replies.frame(message, index, frame)
+                    else:
+                        if type(request.command) in NAMING:
+                            self._patience.named(peer, request.command, moment)
+                        tickets.append(Ticket.of(message, index, request))
+            self._begin(peer, tickets, moment)
         self._go_on(moment)
 
     def refuse(self, opened: Opened, now: Now) -> None:
@@ -130,23 +135,19 @@ class Desk:
         self._patience.heard(opened.message.peer, self._moment(now))
         self.overload.whole(opened)
 
-    def _begin(self, message: Message, tickets: list[Ticket], moment: Moment) -> None:
-        """Decide what can be decided at once; the rest of the message waits."""
-        done = 0
+    def _begin(self, peer: bytes, tickets: list[Ticket], moment: Moment) -> None:
+        """Decide what can be decided at once; the rest of a peer's commands waits."""
         tickets = self.overload.writable(tickets)
-        if not self._ledger.peers.waits(message.peer):
-            for ticket in tickets:
-                if not self._deciding.attempt(ticket, moment):
-                    break
-                done += 1
+        peers = self._ledger.peers
+        done = 0 if peers.waits(peer) else self._deciding.in_order(tickets, moment)
         if done == len(tickets):
             return
-        rest = self.overload.waitable(message.peer, tickets[done:])
+        rest = self.overload.waitable(peer, tickets[done:])
         if rest:
             for ticket in rest:
                 self._ledger.asking.ahead(ticket)
-            self._ledger.peers.add(message, rest)
-            self._advance(message.peer, moment)
+            peers.add(peer, rest)
+            self._advance(peer, moment)
 
     def _advance(self, peer: bytes, moment: Moment) -> None:
         def attempt(ticket: Ticket) -> bool:

@@ -172,6 +172,19 @@ class Keyring:
             self._looked_up.pop(key, None)
         self.at_work[key] = AtWork(fingerprint, _ms_of(key) or 0)
 
+    def start_if_new(self, key: str, fingerprint: bytes) -> bool:
+        """The first command with this key is at work, and the key in the batch: if memory alone can tell that none
+        came before, as it can of nearly every UUIDv7. Else nothing is done."""
+        ms = uuid7_ms(key)
+        if ms is None or ms <= self.watermark_ms or ms <= self.forgotten_ms:
+            return False
+        if key in self.at_work or key in self._recent or key in self._looked_up:
+            return False
+        self.at_work[key] = AtWork(fingerprint, ms)
+        if ms > self.newest_ms:
+            self.newest_ms = ms
+        return True
+
     def written(self, key: str) -> None:
         """The key, which is at work, is in the batch: `newest_ms` goes into the same transaction."""
         ms = self.at_work[key].ms

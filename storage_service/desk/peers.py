@@ -63,13 +63,16 @@ class Peers:
         of_others = (waiting for peer, waiting in self._waiting.items() if peer not in but)
         return sum(not ticket.running for waiting in of_others for ticket in waiting)
 
-    def add(self, message: Message, tickets: list[Ticket]) -> None:
-        """These commands of a message wait."""
-        self._waiting.setdefault(message.peer, {}).update(dict.fromkeys(tickets))
+    def add(self, peer: bytes, tickets: list[Ticket]) -> None:
+        """These commands of a peer wait, in the order of its messages."""
+        self._waiting.setdefault(peer, {}).update(dict.fromkeys(tickets))
         self.count += len(tickets)
-        message.order += [ticket.index for ticket in tickets]
-        message.next = message.order[0]
-        self.hold(message, sum(ticket.size for ticket in tickets))
+        for ticket in tickets:
+            message = ticket.message
+            if not message.order:
+                message.next = ticket.index
+            message.order.append(ticket.index)
+            self.hold(message, ticket.size)
 
     def hold(self, message: Message, size: int) -> None:
         """A message that waits takes so much memory more."""

@@ -25,6 +25,12 @@ class Replies:
         if not self._transactions.attach(ticket, result):
             self.durable(ticket, result)
 
+    def all_when_durable(self, tickets: list[Ticket], result: bytes) -> None:
+        """The same for commands of one peer that were all accepted just now, and have this result. None waited."""
+        for ticket in tickets:
+            ticket.message.room -= len(result)
+        self._transactions.attach_all(tickets, result)
+
     def now(self, ticket: Ticket, result: bytes | Refusal) -> None:
         """The reply to a ticket: its result as msgpack, or a refusal. The ticket waits no more."""
         self._spend(ticket.message, result)

@@ -74,6 +74,13 @@ class Transactions:
         self._last[ticket.message.peer] = batch.number
         return True
 
+    def attach_all(self, tickets: list[Ticket], result: bytes) -> None:
+        """The same for commands of one peer that changed something in the open batch."""
+        if tickets:
+            self.open.replies += [(ticket, result) for ticket in tickets]
+            self.open.bytes += len(result) * len(tickets)
+            self._last[tickets[0].message.peer] = self.open.number
+
     def follow(self, peer: bytes) -> None:
         """A query of this peer must tell of the open batch."""
         self._last[peer] = self.open.number

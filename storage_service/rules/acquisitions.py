@@ -25,7 +25,7 @@ from .ownership import (
     wrong_acq_state,
     wrong_storage_state,
 )
-from .runs import NOT_STORED, STORED, params_over
+from .parameters import params_over
 from .state import Acq, Opening, Run, State, Storage
 from .work import ACQ_MARKER, Done, Failed, MakeFolder, Taken
 
@@ -172,24 +172,6 @@ def settle_acq(state: State, intent: AcqIntent, result: Done | Taken | Failed, n
 def _segment_of(event: Event) -> int:
     """The segment that a conversion's event tells of."""
     return event.fact.conversion.segment if isinstance(event.fact, facts.ConversionCancelled) else 0
-
-
-def set_param_acq(state: State, command: commands.SetParamAcq, now: Moment, limits: Limits) -> Decision:
-    found = own_acq(state, command.storage_id, command.acq_id, command.uid, command.segment)
-    if isinstance(found, Refusal):
-        return found
-    acq, fits = found
-    if not fits:
-        return misfit(acq)
-    if transition("acquisition", acq.state, command.CMD) is None:
-        return wrong_acq_state(acq, command.CMD)
-    storage = state.storage(command.storage_id)
-    if storage is not None and not storage.init.use_rundb:
-        return Accepted((), NOT_STORED)
-    if refusal := params_over(acq, {command.param: command.value}, limits):
-        return refusal
-    fact = facts.AcqParamSet(acq.node_id, command.param, command.value)
-    return Accepted((Event(fact, acq.storage_id, acq.node_id),), STORED)
 
 
 def mark_as_finished(state: State, command: commands.MarkAsFinished, now: Moment) -> Decision:

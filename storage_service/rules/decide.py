@@ -13,7 +13,19 @@ from storage_protocol import commands, names
 from storage_protocol.commands import Command
 from storage_protocol.limits import Limits
 
-from . import acquisitions, configuration, conversions, journal, notes, rebuild, runs, storages, trash, variables
+from . import (
+    acquisitions,
+    configuration,
+    conversions,
+    journal,
+    notes,
+    parameters,
+    rebuild,
+    runs,
+    storages,
+    trash,
+    variables,
+)
 from .decision import (
     AcqIntent,
     ConfigIntent,
@@ -40,9 +52,9 @@ _DECIDE: dict[type[Command], Callable[[State, Any, Moment, Limits], Decision]] =
     commands.RegisterProducer: lambda s, c, n, _: storages.register_producer(s, c, n),
     commands.UnregisterProducer: lambda s, c, n, _: storages.unregister_producer(s, c, n),
     commands.NewRun: runs.new_run,
-    commands.SetParamRun: runs.set_param_run,
+    commands.SetParamRun: parameters.set_param_run,
     commands.NewAcq: acquisitions.new_acq,
-    commands.SetParamAcq: acquisitions.set_param_acq,
+    commands.SetParamAcq: parameters.set_param_acq,
     commands.MarkAsFinished: lambda s, c, n, _: acquisitions.mark_as_finished(s, c, n),
     commands.CloseAcq: lambda s, c, n, _: acquisitions.close_acq(s, c, n),
     commands.AbortAcq: lambda s, c, n, _: acquisitions.abort_acq(s, c, n),

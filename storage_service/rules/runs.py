@@ -10,15 +10,13 @@ from storage_protocol.limits import Limits
 
 from . import facts, render
 from .conversions import cancel_queued
-from .decision import Accepted, Answer, Decision, Intended, Moment, RunIntent, Undone, Waits, plain
+from .decision import Accepted, Answer, Decision, Intended, Moment, RunIntent, Undone, Waits
 from .facts import Event
 from .lifecycle import transition
-from .ownership import anothers, is_orphan, own_run, run_id_of, the_storage, wrong_acq_state, wrong_storage_state
-from .state import Acq, Group, GroupPlace, Run, State, Storage, counter_id, groups_of
+from .ownership import anothers, is_orphan, run_id_of, the_storage, wrong_acq_state, wrong_storage_state
+from .parameters import params_over
+from .state import Group, GroupPlace, Run, State, Storage, counter_id, groups_of
 from .work import RUN_MARKER, Done, Failed, MakeFolder, Taken
-
-STORED, NOT_STORED = plain({"stored": True}), plain({"stored": False})
-"""The answers of commands that set a parameter."""
 
 
 def number_of(state: State, storage: Storage, pattern: str, above: int = 0) -> int:
@@ -157,31 +155,3 @@ def settle_run(
     for name, value in intent.params.items():
         events.append(Event(facts.RunParamSet(id, name, value), storage.storage_id, id))
     return Accepted(tuple(events), Answer("run", id))
-
-
-def set_param_run(state: State, command: commands.SetParamRun, now: Moment, limits: Limits) -> Decision:
-    storage = the_storage(state, command.storage_id)
-    if isinstance(storage, Refusal):
-        return storage
-    run = own_run(state, storage, run_id_of(storage, command.run_name))
-    if isinstance(run, Refusal):
-        return run
-    if not storage.init.use_rundb:
-        return Accepted((), NOT_STORED)
-    if refusal := params_over(run, {command.param: command.value}, limits):
-        return refusal
-    fact = facts.RunParamSet(run.node_id, command.param, command.value)
-    return Accepted((Event(fact, storage.storage_id, run.node_id),), STORED)
-
-
-def params_over(node: Run | Acq, more: dict[str, names.Value], limits: Limits) -> Refusal | None:
-    """Why these parameters cannot be set on top of what the node has."""
-    count, size, params = len(node.params), node.params_bytes, node.params
-    for name, value in more.items():
-        if name in params:
-            size -= names.value_bytes(params[name])
-        else:
-            count += 1
-            size += names.value_bytes(name)
-        size += names.value_bytes(value)
-    return codec.params_over(count, size, limits)

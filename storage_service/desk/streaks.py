@@ -1,0 +1,82 @@
+"""Parameters of one acquisition, set by one peer in a row: by far the most commands, and nearly all alike.
+
+What is the same for all of a streak is looked at once: where the acquisition is, whose it is, whether it is open,
+whether somebody is at work on it. Nothing of that changes between them. What is each command's own, its key and
+whether there is room for its parameter, is looked at for each. The first command that needs more than that ends
+the streak, and goes the way of all others (`deciding.py`), which a streak only shortens.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from operator import attrgetter
+
+from storage_protocol.codec import encode_value
+from storage_protocol.commands import SetParamAcq
+from storage_protocol.names import NUMBER_BYTES
+
+from ..rules import decide, parameters
+from ..rules.decision import Moment
+from ..rules.state import Acq
+from .keyring import fingerprint
+from .ledger import Ledger
+from .messages import Ticket
+
+STORED = encode_value(parameters.STORED.value)
+"""The result of every command of a streak."""
+
+_target = attrgetter("storage_id", "acq_id", "uid", "segment")
+
+
+class Streaks:
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def decide(self, tickets: list[Ticket], at: int, moment: Moment) -> int:
+        """Decide the streak that begins at this ticket; how many commands it had. 0: it is none."""
+        first, ledger = tickets[at].request.command, self._ledger
+        if type(first) is not SetParamAcq or ledger.scopes.held:
+            return 0
+        if not all(map(ledger.state.has, decide.needs(ledger.state, first))):
+            return 0
+        streak = self._of_this_target(tickets, at, first)
+        given = [(each.request.command.param, each.request.command.value) for each in streak]  # type: ignore[attr-defined]
+        # A frame has all the text that counts; a number may be shorter there than what it counts.
+        most_bytes = sum([each.size for each in streak]) + NUMBER_BYTES * len(streak)
+        try:
+            acq = parameters.settable_acq(ledger.state, first)
+            if not isinstance(acq, Acq):
+                return 0
+            fit = parameters.how_many_fit(acq, given, most_bytes, ledger.limits)
+        except Exception:  # noqa: BLE001  a defect in a rule is met again, and told, where commands go one by one
+            return 0
+        fresh = self._with_new_keys(streak[:fit])
+        ledger.batch.set_params(acq, given[:fresh], moment.time)
+        ledger.replies.all_when_durable(streak[:fresh], STORED)
+        return fresh
+
+    def _of_this_target(self, tickets: list[Ticket], at: int, first: SetParamAcq) -> list[Ticket]:
+        """The tickets from there on that set a parameter of the same, with room for the reply."""
+        target, streak = _target(first), []
+        for ticket in islice(tickets, at, None):
+            command, message = ticket.request.command, ticket.message
+            if type(command) is not SetParamAcq or _target(command) != target:
+                break
+            if message.room <= len(STORED) * len(message.sizes) or message.order:
+                break
+            streak.append(ticket)
+        return streak
+
+    def _with_new_keys(self, streak: list[Ticket]) -> int:
+        """Put the keys into the batch, until one may have come before. How many commands may go on."""
+        keyring, batch, new = self._ledger.keyring, self._ledger.batch, 0
+        for ticket in streak:
+            key = ticket.request.key
+            if key is not None:
+                ticket.fingerprint = fingerprint(ticket.request.command)
+                if not keyring.start_if_new(key, ticket.fingerprint):
+                    break
+                batch.keys.append((key, ticket.fingerprint, STORED))
+            new += 1
+        batch.newest_key_ms = keyring.newest_ms
+        return new
