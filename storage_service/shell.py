@@ -318,11 +318,10 @@ class Service:
         self._quiet.set()
 
     def _carry_out(self, out: Out) -> None:
-        for parts in out.replies:
-            self._endpoint.send(parts)
-        passing("shell.replies_queued")
-        for row in out.events:
-            self._publisher.publish(row.topic, row.seq, row.body)
+        if out.replies:
+            self._endpoint.send(out.replies)
+        passing("shell.replies_sent")
+        self._publisher.publish(out.events)
         self._publisher.variables(out.variables, self._now().wall)
         if out.look_ups:
             self._database.look_up(out.look_ups, self._looked_up)

@@ -15,7 +15,7 @@ from . import PROTOCOL_VERSION, errors, names, plain, where
 from .commands import COMMANDS, Command
 from .errors import Refusal, bad_request, shown
 from .limits import Limits
-from .plain import MAX_ID, MAX_KEY
+from .plain import MAX_ID, MAX_KEY, Request
 from .specs import Argument, CommandSpec
 from .unread import is_id, read_id, salvaged_id
 
@@ -27,15 +27,6 @@ _MAX_ARRAY = 400
 _encode = msgspec.msgpack.Encoder().encode
 _OVER = re.compile(r"(\d+) exceeds max_map_len")
 _FIELD = re.compile(r"at `\$\.(\w+)")
-
-
-class Request(Struct, frozen=True):
-    """A command frame that was understood. `key` is None on commands that do not mutate."""
-
-    id: str | int | None
-    command: Command
-    key: str | None
-    mutating: bool
 
 
 class Rejected(Struct, frozen=True):
@@ -60,7 +51,7 @@ class _TooManyError(Exception):
 def decode_command(frame: bytes, limits: Limits) -> Request | Rejected:
     """A command frame, checked against all of SPEC 2 and 3. Never raises, whatever the bytes."""
     if len(frame) <= limits.frame_bytes and (read := plain.read(frame, limits)) is not None:
-        return Request(*read)
+        return read
     return decode_carefully(frame, limits)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from uuid import UUID
 
-_is_uuid7 = re.compile(
-    r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-7[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}"
-).fullmatch
+_is_time = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-7").fullmatch
+_is_rest = re.compile(r"[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}").fullmatch
 
 
 def uuid7(unix_ms: int, random: bytes) -> str:
@@ -21,6 +21,12 @@ def uuid7(unix_ms: int, random: bytes) -> str:
 def uuid7_ms(key: str) -> int | None:
     """The time of a UUIDv7 in its form of 36 characters, in milliseconds since 1970; None for any other key."""
     # Position 14 is the version: most keys that are not of this form end here.
-    if len(key) != 36 or key[14] != "7":
+    if len(key) != 36 or key[14] != "7" or not _is_rest(key, 15):
         return None
-    return int(key[:8] + key[9:13], 16) if _is_uuid7(key) else None
+    return _time_of(key[:15])
+
+
+@lru_cache(maxsize=1024)
+def _time_of(begin: str) -> int | None:
+    """Of the first 15 characters. Keys that are made together have the same."""
+    return int(begin[:8] + begin[9:13], 16) if _is_time(begin) else None

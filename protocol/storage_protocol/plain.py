@@ -42,6 +42,15 @@ _Gives = Callable[[Any], Any]
 _encode = msgspec.msgpack.Encoder().encode
 
 
+class Request(Struct, frozen=True):
+    """A command frame that was understood. `key` is None on commands that do not mutate."""
+
+    id: str | int | None
+    command: Command
+    key: str | None
+    mutating: bool
+
+
 class _Frame(Struct, gc=False, forbid_unknown_fields=True, omit_defaults=True):
     """The envelope of SPEC 2 as most clients write it: an `id`, and a key where the command has one. Each command
     has a frame of its own, told from the others by `cmd`, with its `args`."""
@@ -140,8 +149,8 @@ _FRAMES = [
 _decode = msgspec.msgpack.Decoder(Union[tuple(_FRAMES)]).decode  # noqa: UP007  of types that are made here
 
 
-def read(frame: bytes, limits: Limits) -> tuple[str | int | None, Command, str | None, bool] | None:
-    """The `id`, the command, its key, and whether it mutates; None when the frame has to be read carefully."""
+def read(frame: bytes, limits: Limits) -> Request | None:
+    """What the frame asks; None when it has to be read carefully."""
     try:
         envelope: Any = _decode(frame)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -173,7 +182,7 @@ def read(frame: bytes, limits: Limits) -> tuple[str | int | None, Command, str |
             return None
     if may_hide and _FLOAT32 in frame:
         return None
-    return id, command, key, plain.mutating
+    return Request(id, command, key, plain.mutating)
 
 
 def _is_value(value: Any, most_bytes: int) -> bool:

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
+from math import modf
 
 _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|z|[+-]\d\d:\d\d)", re.ASCII)
 
 
 def to_wire(seconds: float) -> str:
     """`1.5` is `1970-01-01T00:00:01.500000Z`."""
-    # The offset +00:00 is the last six characters.
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+    # To the nearest microsecond, and half a one to the even one, as datetime does.
+    fraction, whole = modf(seconds)
+    micros = round(fraction * 1e6)
+    if 0 <= micros < 1_000_000:
+        return f"{_second(int(whole))}.{micros:06d}Z"
+    return f"{_second(int(whole) + micros // 1_000_000)}.{micros % 1_000_000:06d}Z"
+
+
+@lru_cache(maxsize=64)
+def _second(whole: int) -> str:
+    """A whole second of the calendar. The same one is told again and again."""
+    return datetime.fromtimestamp(whole, UTC).isoformat()[:19]
 
 
 def from_wire(text: str) -> float:

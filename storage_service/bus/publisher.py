@@ -15,7 +15,8 @@ from storage_protocol.codec import encode_value
 from storage_protocol.events import topic
 from storage_protocol.times import to_wire
 
-from ..failpoints import passing
+from ..desk.batch import JournalRow
+from ..failpoints import ARMED, passing
 from ..rules.state import Variable
 from .endpoint import bind, watch
 
@@ -47,15 +48,18 @@ class Publisher:
             self._socket.close(linger=0)
             raise
 
-    def publish(self, where: str, seq: int, body: bytes) -> None:
-        """A durable event, in the order of the journal."""
-        type_, frame = self._topics.get(where) or self._of_topic(where)
-        self._tails[type_] = seq
-        self._last_seq = seq
-        passing("publisher.event_leaves")
-        self._send(frame, TOPIC)
-        self._send(body, BODY)
-        passing("publisher.event_left")
+    def publish(self, rows: Iterable[JournalRow]) -> None:
+        """Durable events, in the order of the journal."""
+        send, topics, tails = self._send, self._topics, self._tails
+        for row in rows:
+            type_, frame = topics.get(row.topic) or self._of_topic(row.topic)
+            tails[type_] = self._last_seq = row.seq
+            if ARMED:
+                passing("publisher.event_leaves")
+            send(frame, TOPIC)
+            send(row.body, BODY)
+            if ARMED:
+                passing("publisher.event_left")
 
     def _of_topic(self, where: str) -> tuple[str, bytes]:
         """The type of a topic, and its frame."""

@@ -205,16 +205,18 @@ class Batch:
         where, seq, bytes_ = topic(facts.AcqParamSet.TYPE, acq.storage_id), journal.last_seq, 0
         before = journal.by_topic.get(where, 0)
         self._topics_before.setdefault(where, before)
+        told = _Param("", None)
+        body = _Body(1, seq, time, facts.AcqParamSet.TYPE, acq.storage_id, before, id, told)
         for name, value in given:
             size += value_bytes(value)
             size += -value_bytes(params[name]) if name in params else value_bytes(name)
             params[name] = put[id, name] = value
-            seq += 1
-            told = _Param(name, value)
-            body = _encode(_Body(1, seq, time, facts.AcqParamSet.TYPE, acq.storage_id, before, id, told))
-            bytes_ += len(body)
-            rows.append(JournalRow(seq, where, id, body, None))
-            before = seq
+            body.prev_seq, seq = before, seq + 1
+            body.seq = before = seq
+            told.param, told.value = name, value
+            encoded = _encode(body)
+            bytes_ += len(encoded)
+            rows.append(JournalRow(seq, where, id, encoded, None))
         force_setattr(acq, "params_bytes", size)
         self.bytes += bytes_
         journal.last_seq = seq

@@ -224,8 +224,7 @@ class Desk:
         self.work.committed(batch, moment)
         self._ledger.peers.came(COMMIT)
         self._ledger.peers.came(SEALING)
-        for ticket, result in batch.replies:
-            self._ledger.replies.durable(ticket, result)
+        self._ledger.replies.all_durable(batch.replies)
         for repeat, result in self.keyring.committed(batch.keys):
             self._ledger.replies.now(repeat, result)
         self._space.committed(batch)

@@ -15,12 +15,13 @@ import msgspec
 from msgspec import Struct, field
 
 from storage_protocol import errors
-from storage_protocol.commands import Command
+from storage_protocol.commands import COMMANDS, Command
 from storage_protocol.errors import Refusal
 from storage_protocol.keys import uuid7_ms
 from storage_protocol.times import to_wire
 
 from .messages import Ticket
+from .recent_keys import RecentKeys
 
 _encode = msgspec.msgpack.Encoder(order="deterministic").encode
 RECENT_KEYS = 50_000
@@ -28,13 +29,14 @@ RECENT_KEYS = 50_000
 FRESH_MS = 86_400_000
 # A clock that is further ahead than this, in seconds, is wrong; a client's own is never quite the service's.
 AHEAD_S = 3600.0
+_NAMES = {spec.command: spec.command.CMD.encode() for spec in COMMANDS.values()}
 # A key is looked at several times while its command is on its way.
 _ms_of = lru_cache(maxsize=4096)(uuid7_ms)
 
 
 def fingerprint(command: Command) -> bytes:
     """16 bytes that are the same for the same command with the same arguments, defaults filled in."""
-    return blake2b(command.CMD.encode() + _encode(command), digest_size=16).digest()
+    return blake2b(_NAMES[type(command)] + _encode(command), digest_size=16).digest()
 
 
 def _is_fresh(ms: int, wall: float) -> bool:
@@ -93,7 +95,9 @@ class Keyring:
         self.forgotten_ms = forgotten_ms
         self.newest_ms = watermark_ms
         self.at_work: dict[str, AtWork] = {}
-        self._recent: dict[str, int] = {key: _ms_of(key) or 0 for key in ahead}
+        self._recent = RecentKeys()
+        for key in ahead:
+            self._recent.add(key, _ms_of(key) or 0)
         self._looked_up: dict[str, Remembered | None] = {}
         self._asked: set[str] = set()
         self._expiring_ms = 0
@@ -124,7 +128,7 @@ class Keyring:
         return key not in self._looked_up and self._may_be_stored(key, _ms_of(key))
 
     def _may_be_stored(self, key: str, ms: int | None) -> bool:
-        return ms is None or ms <= self.watermark_ms or key in self._recent
+        return ms is None or ms <= self.watermark_ms or self._recent.has(key, ms)
 
     def asking(self, key: str) -> bool:
         """Say that the database is being asked; False when it is already."""
@@ -178,7 +182,7 @@ class Keyring:
         ms = uuid7_ms(key)
         if ms is None or ms <= self.watermark_ms or ms <= self.forgotten_ms:
             return False
-        if key in self.at_work or key in self._recent or key in self._looked_up:
+        if key in self.at_work or key in self._looked_up or self._recent.has(key, ms):
             return False
         self.at_work[key] = AtWork(fingerprint, ms)
         if ms > self.newest_ms:
@@ -195,25 +199,17 @@ class Keyring:
         """These keys with their fingerprints and replies are in the database; returns the repeats that wait for a
         reply, with that."""
         repeats = []
-        asked, looked_up, at_work, recent = self._asked, self._looked_up, self.at_work, self._recent
+        asked, looked_up, at_work, remember = self._asked, self._looked_up, self.at_work, self._recent.add
         for key, _, result in keys:
             if asked:
                 asked.discard(key)
             if looked_up:
                 looked_up.pop(key, None)
             first = at_work.pop(key, None)
-            if first is None:
-                recent[key] = _ms_of(key) or 0
-                continue
-            recent[key] = first.ms
-            if first.repeats:
+            ms = first.ms if first is not None else _ms_of(key) or 0
+            if ms > self.watermark_ms:
+                remember(key, ms)
+            if first is not None and first.repeats:
                 repeats += [(repeat, result) for repeat in first.repeats]
-        if len(recent) > RECENT_KEYS:
-            self._forget_older_half()
+        self.watermark_ms = max(self.watermark_ms, self._recent.forget_some(RECENT_KEYS))
         return repeats
-
-    def _forget_older_half(self) -> None:
-        by_time = sorted(self._recent.items(), key=lambda item: item[1])
-        gone, kept = by_time[: len(by_time) // 2], by_time[len(by_time) // 2 :]
-        self.watermark_ms = max(self.watermark_ms, gone[-1][1])
-        self._recent = dict(kept)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from msgspec import Struct, field
 
 from storage_protocol import codec, commands, errors
-from storage_protocol.codec import Rejected, Request
+from storage_protocol.codec import Rejected
 from storage_protocol.errors import Refusal
 from storage_protocol.limits import REPLY_BYTES, Limits
+from storage_protocol.plain import Request
 
 ANYWHERE = "*"
 """The lane of a query that concerns no storage, or every storage."""

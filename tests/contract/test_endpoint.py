@@ -31,7 +31,7 @@ class Desk:
     def answer(self, received: list[list[bytes]]) -> None:
         for peer, size in received:
             self.answered += 1
-            self.endpoint.send([peer, b"x" * int(size)])
+            self.endpoint.send([[peer, b"x" * int(size)]])
         self.endpoint.go_on()
 
     def peer(self, takes: int = 0) -> zmq.Socket[bytes]:
@@ -76,7 +76,7 @@ def test_a_peer_that_never_reads_has_bounded_bytes_and_the_rest_is_counted(
     if size < 1_000:  # what was sent so far fits: as many again, without a socket
         (waits,) = desk.endpoint.backlog._waiting
         for _ in range(count):
-            desk.endpoint.send([waits, b"x" * size])
+            desk.endpoint.send([[waits, b"x" * size]])
     desk.until(lambda: desk.endpoint.backlog.dropped)
     assert desk.endpoint.counts()["reply_bytes_waiting"] <= 40 * MIB
     polite.send(b"%d" % MIB)
@@ -123,7 +123,7 @@ def test_when_all_room_is_spent_a_peer_that_reads_is_still_answered(
 
 
 def test_what_goes_to_a_peer_that_is_gone_is_counted_and_kept_by_nobody(desk: Desk) -> None:
-    desk.endpoint.send([b"\x00\x01\x02\x03\x04", b"late"])
+    desk.endpoint.send([[b"\x00\x01\x02\x03\x04", b"late"]])
     desk.until(lambda: desk.endpoint.counts() == {"reply_bytes_waiting": 0, "replies_dropped": 1})
 
 

@@ -8,9 +8,10 @@ import tracemalloc
 from collections.abc import Sequence
 
 from storage_protocol import codec
-from storage_protocol.codec import Rejected, Request, decode_carefully, decode_command
+from storage_protocol.codec import Rejected, decode_carefully, decode_command
 from storage_protocol.errors import CODES
 from storage_protocol.limits import Limits
+from storage_protocol.plain import Request
 from storage_service.desk.keyring import fingerprint
 
 LIMITS = Limits()

@@ -6,9 +6,10 @@ from typing import Any
 
 import msgpack
 
-from storage_protocol.codec import Rejected, Request, decode_command
+from storage_protocol.codec import Rejected, decode_command
 from storage_protocol.errors import Refusal
 from storage_protocol.limits import Limits
+from storage_protocol.plain import Request
 
 LIMITS = Limits()
 

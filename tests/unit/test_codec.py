@@ -8,8 +8,9 @@ import pytest
 
 from storage_protocol import codec
 from storage_protocol import commands as c
-from storage_protocol.codec import Request, decode_command
+from storage_protocol.codec import decode_command
 from storage_protocol.errors import Refusal
+from storage_protocol.plain import Request
 from tests.support.frames import LIMITS, accepted, frame, init, new_acq, set_param
 
 # Golden bytes

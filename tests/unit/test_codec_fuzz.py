@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from storage_protocol import codec, names
 from storage_protocol import commands as c
-from storage_protocol.codec import Rejected, Request, decode_command
+from storage_protocol.codec import Rejected, decode_command
 from storage_protocol.commands import COMMANDS, Command
+from storage_protocol.plain import Request
 from storage_protocol.times import to_wire
 from storage_service.desk.keyring import fingerprint
 from tests.fuzz.verdict import LIMITS, MOST_BYTES, check, peak

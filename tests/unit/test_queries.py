@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from storage_protocol import commands
-from storage_protocol.codec import Request
 from storage_protocol.commands import Command
 from storage_protocol.errors import Refusal
+from storage_protocol.plain import Request
 from storage_service.desk.messages import Message, Ticket
 from storage_service.queries import Answers, Queries
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from storage_protocol import commands
-from storage_protocol.codec import Request
+from storage_protocol.plain import Request
 from storage_service.desk.messages import Message, Ticket
 from storage_service.desk.turns import Turns
 
