@@ -284,18 +284,15 @@ class Service:
         return [*self._config.warnings, *filter(None, [self._scripts.protection.reason])]
 
     def _on_tick(self) -> None:
+        self._tick = None
         self._desk.tick(self._now())
         self._after()
 
     def _heartbeat(self) -> None:
         self._loop.call_later(HEARTBEAT_S, self._heartbeat)
-        service = {
-            "service_id": self._service_id,
-            "started_at": self._started_at,
-            "journal_id": self._journal_id,
-        }
+        ids = {"service_id": self._service_id, "started_at": self._started_at, "journal_id": self._journal_id}
         if not self._stopping.is_set():
-            self._publisher.heartbeat(to_wire(time.time()), service)
+            self._publisher.heartbeat(to_wire(time.time()), ids)
 
     # What the desk wants
 
@@ -311,10 +308,12 @@ class Service:
             passing("shell.batch_handed")
             self._reading.cut()
             self._database.commit(batch, self._desk.key_date(self._now()), partial(self._committed, batch))
-        if self._tick is not None:
-            self._tick.cancel()
-        wait = self._desk.next_tick() - time.monotonic()
-        self._tick = self._loop.call_later(max(wait, 0.0), self._on_tick)
+        due = self._desk.next_tick()
+        # A tick that comes too early finds nothing to do: it is cheaper than to put it off each time.
+        if self._tick is None or due < self._tick.when():
+            if self._tick is not None:
+                self._tick.cancel()
+            self._tick = self._loop.call_at(due, self._on_tick)
         self._quiet.set()
 
     def _carry_out(self, out: Out) -> None:
