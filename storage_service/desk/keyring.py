@@ -176,13 +176,23 @@ class Keyring:
             self._looked_up.pop(key, None)
         self.at_work[key] = AtWork(fingerprint, _ms_of(key) or 0)
 
-    def start_if_new(self, key: str, fingerprint: bytes) -> bool:
-        """The first command with this key is at work, and the key in the batch: if memory alone can tell that none
-        came before, as it can of nearly every UUIDv7. Else nothing is done."""
+    def is_new(self, key: str) -> bool:
+        """Whether memory alone can tell that no command with this key came before, as it can of nearly every new
+        UUIDv7."""
+        return self._ms_if_new(key) is not None
+
+    def _ms_if_new(self, key: str) -> int | None:
         ms = uuid7_ms(key)
         if ms is None or ms <= self.watermark_ms or ms <= self.forgotten_ms:
-            return False
+            return None
         if key in self.at_work or key in self._looked_up or self._recent.has(key, ms):
+            return None
+        return ms
+
+    def start_if_new(self, key: str, fingerprint: bytes) -> bool:
+        """If it `is_new`, its first command is at work and the key in the batch. Else nothing is done."""
+        ms = self._ms_if_new(key)
+        if ms is None:
             return False
         self.at_work[key] = AtWork(fingerprint, ms)
         if ms > self.newest_ms:

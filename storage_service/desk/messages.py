@@ -103,15 +103,18 @@ class Opened:
         self._limits = limits
         sizes = list(map(len, self._frames))
         self.size = sum(sizes)
-        self._refusal = _refused_whole(len(sizes), self.size, limits)
-        if self._refusal is not None:
-            sizes = [0]
+        self._refusal: Refusal | None = None
+        if not (0 < len(sizes) <= limits.frames_per_message and self.size <= limits.message_bytes):
+            self._refusal, sizes = _refused_whole(len(sizes), self.size, limits), [0]
         self.left = len(sizes)
         self.message = Message.of(parts[0], delimiter, sizes)
 
     def bite(self, most: int, most_bytes: int) -> tuple[Bite, int]:
         """The next commands, at most so many, until they have so many bytes; and how many they have."""
-        sizes = self.message.sizes
+        sizes, decode, limits = self.message.sizes, codec.decode_command, self._limits
+        if self.left == len(sizes) <= most and self.size <= most_bytes and self._refusal is None:
+            self.left = 0
+            return Bite(self.message, 0, [decode(frame, limits) for frame in self._frames]), self.size
         first = len(sizes) - self.left
         end = min(first + most, len(sizes))
         size = sum(sizes[first:end])
@@ -123,7 +126,6 @@ class Opened:
         self.left = len(sizes) - end
         if self._refusal is not None:
             return Bite(self.message, first, [Rejected(None, self._refusal)]), size
-        decode, limits = codec.decode_command, self._limits
         return Bite(self.message, first, [decode(frame, limits) for frame in self._frames[first:end]]), size
 
     def refused(self, refusal: Refusal) -> list[bytes]:
@@ -149,13 +151,12 @@ def open_message(parts: list[bytes], limits: Limits) -> Bite:
     return opened.bite(opened.left, opened.size + 1)[0]
 
 
-def _refused_whole(frames: int, size: int, limits: Limits) -> Refusal | None:
+def _refused_whole(frames: int, size: int, limits: Limits) -> Refusal:
+    """Why a message with so many command frames and bytes is refused, which it is."""
     if not frames:
         return errors.bad_request("The message has no command frame; it must have at least one.")
     if frames > limits.frames_per_message:
         message = f"The message has {frames} command frames; {limits.frames_per_message} are the most."
         return errors.too_large("frames_per_message", limits.frames_per_message, message)
-    if size > limits.message_bytes:
-        message = f"The message has {size} bytes; {limits.message_bytes} are the most."
-        return errors.too_large("message_bytes", limits.message_bytes, message)
-    return None
+    message = f"The message has {size} bytes; {limits.message_bytes} are the most."
+    return errors.too_large("message_bytes", limits.message_bytes, message)

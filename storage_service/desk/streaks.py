@@ -15,7 +15,7 @@ from storage_protocol.codec import encode_value
 from storage_protocol.commands import SetParamAcq
 from storage_protocol.names import NUMBER_BYTES
 
-from ..rules import decide, parameters
+from ..rules import parameters
 from ..rules.decision import Moment
 from ..rules.state import Acq
 from .keyring import fingerprint
@@ -34,26 +34,33 @@ class Streaks:
 
     def decide(self, tickets: list[Ticket], at: int, moment: Moment) -> int:
         """Decide the streak that begins at this ticket; how many commands it had. 0: it is none."""
-        first, ledger = tickets[at].request.command, self._ledger
-        if type(first) is not SetParamAcq or ledger.scopes.held:
+        first, ledger = tickets[at].request, self._ledger
+        if type(first.command) is not SetParamAcq or ledger.scopes.held:
             return 0
-        if not all(map(ledger.state.has, decide.needs(ledger.state, first))):
+        acq = self._acq_of(first.command, first.key)
+        if acq is None:
             return 0
-        streak = self._of_this_target(tickets, at, first)
+        streak = self._of_this_target(tickets, at, first.command)
         given = [(each.request.command.param, each.request.command.value) for each in streak]  # type: ignore[attr-defined]
         # A frame has all the text that counts; a number may be shorter there than what it counts.
         most_bytes = sum([each.size for each in streak]) + NUMBER_BYTES * len(streak)
+        fit = parameters.how_many_fit(acq, given, most_bytes, ledger.limits)
+        new = self._with_new_keys(streak[:fit])
+        ledger.batch.set_params(acq, given[:new], moment.time)
+        ledger.replies.all_when_durable(streak[:new], STORED)
+        return new
+
+    def _acq_of(self, first: SetParamAcq, key: str | None) -> Acq | None:
+        """The acquisition, if the first command needs no more than a streak looks at."""
+        if key is not None and not self._ledger.keyring.is_new(key):
+            return None
         try:
-            acq = parameters.settable_acq(ledger.state, first)
-            if not isinstance(acq, Acq):
-                return 0
-            fit = parameters.how_many_fit(acq, given, most_bytes, ledger.limits)
-        except Exception:  # noqa: BLE001  a defect in a rule is met again, and told, where commands go one by one
-            return 0
-        fresh = self._with_new_keys(streak[:fit])
-        ledger.batch.set_params(acq, given[:fresh], moment.time)
-        ledger.replies.all_when_durable(streak[:fresh], STORED)
-        return fresh
+            acq = parameters.settable_acq(self._ledger.state, first)
+        except Exception:  # noqa: BLE001
+            # A KeyError: a record that is not in memory is looked up where commands go one by one. There a defect
+            # in a rule is met again, and told.
+            return None
+        return acq if isinstance(acq, Acq) else None
 
     def _of_this_target(self, tickets: list[Ticket], at: int, first: SetParamAcq) -> list[Ticket]:
         """The tickets from there on that set a parameter of the same, with room for the reply."""
