@@ -5,8 +5,8 @@ or out of a rule, or only said in an uncommon way, is None here, and the codec r
 alone knows what to refuse, and how to say it. Nothing is taken here that it would not take.
 
 That nothing is given twice is seen from the length: what was read is encoded anew, in the shortest form that there
-is. Whatever a frame says besides makes it longer than that; only a float of 32 bits could make up for it, so a
-frame that may hold one is read carefully.
+is. Whatever a frame says besides makes it longer than that. Only a float could make up for it, one of 32 bits, or
+a whole number where a float is meant: a frame that may hold such a one is read carefully.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ from .specs import CommandSpec
 
 MAX_ID = 128
 MAX_KEY = 64
-# Arguments that were found to keep their rules are remembered: clients say the same few again and again.
-MANY_KNOWN = 4096
+# Arguments that were found to keep their rules are remembered, unless they have more characters than this: clients
+# say the same few again and again.
+MANY_KNOWN = 2048
+SHORT = 128
 
 _SCALAR = (
     inspect.StrType,
@@ -65,9 +67,8 @@ class _Plain(Struct):
 
     optional    gives those that need not be given; defaults: what they are then
     left_out    the bytes of each of these, named, in msgpack; all_left_out: of all of them
-    checked     gives those that have to keep a rule of SPEC 3; known: what was found to keep them
+    checked     gives those that have to keep a rule of SPEC 3; known: what was found to keep the same rules
     value       gives the one that is a parameter's value, where there is one
-    has_floats  whether a float may stand in another one
     """
 
     mutating: bool
@@ -79,7 +80,6 @@ class _Plain(Struct):
     rules: tuple[Callable[[str], str | None], ...]
     known: set[Any]
     value: _Gives | None
-    has_floats: bool
 
 
 def _getter(names: Sequence[str]) -> _Gives:
@@ -103,8 +103,12 @@ def _fields(spec: CommandSpec) -> tuple[inspect.Field, ...]:
 
 
 def _is_plain(spec: CommandSpec) -> bool:
-    """Not so is a command that has a map or a list among its arguments, or one that comes in several forms."""
-    return not spec.special and all(_is_scalar(field.type) for field in _fields(spec))
+    """Not so is a command that has a map, a list or a float among its arguments, or what comes in several forms. A
+    float may only stand where any value may."""
+    values = {arg.name for arg in spec.checked if arg.values}
+    fields = [(each.name, each.type) for each in _fields(spec)]
+    has_floats = any(_may_be_float(type) for name, type in fields if name not in values)
+    return not (spec.special or has_floats) and all(_is_scalar(type) for _, type in fields)
 
 
 def _may_be_float(type: inspect.Type) -> bool:
@@ -119,6 +123,7 @@ def _plain(spec: CommandSpec) -> _Plain:
     optional = [(arg.name, arg.default) for arg in spec.args.values() if not arg.required]
     left_out = tuple(len(_encode(name)) + len(_encode(default)) for name, default in optional)
     ruled = [arg for arg in spec.checked if arg.rule is not None]
+    rules = tuple(RULES[arg.rule] for arg in ruled if arg.rule is not None)
     (value,) = [arg.name for arg in spec.checked if arg.values] or (None,)
     return _Plain(
         mutating=spec.mutating,
@@ -127,13 +132,13 @@ def _plain(spec: CommandSpec) -> _Plain:
         left_out=left_out,
         all_left_out=sum(left_out),
         checked=_getter([arg.name for arg in ruled]),
-        rules=tuple(RULES[arg.rule] for arg in ruled if arg.rule is not None),
-        known=set(),
+        rules=rules,
+        known=_KNOWN.setdefault(rules, set()),
         value=None if value is None else attrgetter(value),
-        has_floats=any(_may_be_float(field.type) for field in _fields(spec) if field.name != value),
     )
 
 
+_KNOWN: dict[Any, set[Any]] = {}
 _PLAIN = {spec.command: _plain(spec) for spec in COMMANDS.values() if _is_plain(spec)}
 _FRAMES = [
     msgspec.defstruct(
@@ -174,14 +179,10 @@ def read(frame: bytes, limits: Limits) -> Request | None:
     checked = plain.checked(command)
     if checked not in plain.known and not _keeps_rules(checked, plain):
         return None
-    may_hide = plain.has_floats
     if plain.value is not None:
         value: Any = plain.value(command)
-        may_hide = may_hide or type(value) is float
-        if not _is_value(value, limits.value_bytes):
+        if not _is_value(value, limits.value_bytes) or (type(value) is float and _FLOAT32 in frame):
             return None
-    if may_hide and _FLOAT32 in frame:
-        return None
     return Request(id, command, key, plain.mutating)
 
 
@@ -197,7 +198,7 @@ def _is_value(value: Any, most_bytes: int) -> bool:
 def _keeps_rules(checked: tuple[Any, ...], plain: _Plain) -> bool:
     """Whether these arguments keep their rules, of which those that are not given have none."""
     kept = all(text is None or rule(text) is None for text, rule in zip(checked, plain.rules, strict=True))
-    if kept:
+    if kept and sum(len(text) for text in checked if text is not None) <= SHORT:
         if len(plain.known) >= MANY_KNOWN:
             plain.known.clear()
         plain.known.add(checked)

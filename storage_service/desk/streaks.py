@@ -46,8 +46,9 @@ class Streaks:
         most_bytes = sum([each.size for each in streak]) + NUMBER_BYTES * len(streak)
         fit = parameters.how_many_fit(acq, given, most_bytes, ledger.limits)
         new = self._with_new_keys(streak[:fit])
-        ledger.batch.set_params(acq, given[:new], moment.time)
-        ledger.replies.all_when_durable(streak[:new], STORED)
+        if new:
+            ledger.batch.set_params(acq, given[:new], moment.time)
+            ledger.replies.all_when_durable(streak[:new], STORED)
         return new
 
     def _acq_of(self, first: SetParamAcq, key: str | None) -> Acq | None:

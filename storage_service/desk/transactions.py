@@ -75,11 +75,10 @@ class Transactions:
         return True
 
     def attach_all(self, tickets: list[Ticket], result: bytes) -> None:
-        """The same for commands of one peer that changed something in the open batch."""
-        if tickets:
-            self.open.replies += [(ticket, result) for ticket in tickets]
-            self.open.bytes += len(result) * len(tickets)
-            self._last[tickets[0].message.peer] = self.open.number
+        """The same for commands of one peer, at least one, that changed something in the open batch."""
+        self.open.replies += [(ticket, result) for ticket in tickets]
+        self.open.bytes += len(result) * len(tickets)
+        self._last[tickets[0].message.peer] = self.open.number
 
     def follow(self, peer: bytes) -> None:
         """A query of this peer must tell of the open batch."""
