@@ -252,6 +252,14 @@ def test_what_has_no_room_for_its_reply_is_refused(more: int, monkeypatch: pytes
     assert set(told[0][1]) == {"ok", "overloaded"}
 
 
+def test_what_is_not_set_leaves_no_tail() -> None:
+    shell = with_acq(limits=Limits(params_bytes=1))
+    told = {event.type: event.seq for event in shell.events}
+    assert shell.call(put("x")).error.code == "too_large"
+    # As heartbeats tell it: each type of event with its newest seq (SPEC 6.8).
+    assert shell.desk._ledger.transactions._journal.tails() == told
+
+
 # What ends one: others at work, and what is not in memory
 
 
