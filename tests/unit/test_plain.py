@@ -14,6 +14,7 @@ from storage_protocol.codec import decode_carefully, decode_command
 from storage_protocol.commands import COMMANDS
 from storage_protocol.limits import Limits
 from storage_protocol.plain import Request
+from tests.fuzz.verdict import MOST_BYTES, peak
 from tests.support.frames import LIMITS
 
 ARGS: dict[str, Any] = {"storage_id": "s", "acq_id": "root/g/r/a", "param": "x", "value": 1}
@@ -193,6 +194,26 @@ def test_no_more_arguments_are_remembered_than_there_is_room_for() -> None:
         assert alike(frame({**ARGS, "param": f"x{number}"})) is not None
         assert len(known) <= plain.MANY_KNOWN
     assert known
+
+
+LONG = "/".join(["a" * 127] * 31)
+
+
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("rebuild_rundb", {"mp": "\U00020000" * 1018, "path": LONG}),
+        ("new_group", {"name": "g" * 128, "mp": "\U00020000" * 1018, "path": LONG[: 128 * 15 - 1]}),
+        ("list_trash", {"mp": "\U00020000" * 1018}),
+        ("set_param_acq_storage", {**ARGS, "storage_id": "s" * 64, "param": "\U00020000" * 122}),
+    ],
+)
+def test_what_is_remembered_of_long_arguments_takes_little_memory(name: str, args: dict[str, Any]) -> None:
+    where = "param" if "param" in args else "mp"
+    varied = ({**args, where: f"{args[where]}{number:06}"} for number in range(plain.MANY_KNOWN))
+    raws = [msgpack.packb({"id": 7, "cmd": name, "args": each}) for each in varied]
+    assert all(plain.read(raw, LIMITS) is not None for raw in raws[:10])
+    assert peak(raws) <= 2 * MOST_BYTES
 
 
 def test_what_breaks_a_rule_is_never_remembered_as_keeping_it() -> None:
