@@ -192,8 +192,8 @@ class Batch:
         self._journal_row(event, data if goes else render.event_data(state, event), time)
 
     def set_params(self, acq: Acq, given: Sequence[tuple[str, Value]], time: str) -> None:
-        """Set parameters of an acquisition, at least one, each with an event of its own: as `evolve` does, but
-        without a copy of all others each time. The first in a batch makes a record whose parameters are this batch's own,
+        """Set parameters of an acquisition, at least one, each with an event of its own: as `evolve` does, but all
+        others are not copied each time. The first in a batch makes a record whose parameters are this batch's own,
         and later ones change that."""
         id, journal = acq.node_id, self._journal
         key, records, own = ("node", id), self._state.records, self._own_params
