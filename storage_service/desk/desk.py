@@ -53,6 +53,7 @@ from .work import Work
 EXPIRED = "expired"
 LOOKED = "looked"
 LOOK_AGAIN_S = 60.0
+_message = attrgetter("message")
 _peer = attrgetter("message.peer")
 
 
@@ -142,12 +143,14 @@ class Desk:
         done = 0 if peers.waits(peer) else self._deciding.in_order(tickets, moment)
         if done == len(tickets):
             return
-        rest = self.overload.waitable(peer, tickets[done:])
-        if rest:
+        # Each message by itself: what there is no room for is refused, and a part of a take may still have room.
+        for _, theirs in groupby(tickets[done:], _message):
+            rest = self.overload.waitable(peer, list(theirs))
             for ticket in rest:
                 self._ledger.asking.ahead(ticket)
-            peers.add(peer, rest)
-            self._advance(peer, moment)
+            if rest:
+                peers.add(peer, rest)
+        self._advance(peer, moment)
 
     def _advance(self, peer: bytes, moment: Moment) -> None:
         def attempt(ticket: Ticket) -> bool:

@@ -13,7 +13,7 @@ from operator import attrgetter
 
 from storage_protocol.codec import encode_value
 from storage_protocol.commands import SetParamAcq
-from storage_protocol.names import NUMBER_BYTES
+from storage_protocol.names import NUMBER_BYTES, Value
 
 from ..rules import parameters
 from ..rules.decision import Moment
@@ -25,26 +25,35 @@ from .messages import Ticket
 STORED = encode_value(parameters.STORED.value)
 """The result of every command of a streak."""
 
+_command = attrgetter("request.command")
 _target = attrgetter("storage_id", "acq_id", "uid", "segment")
 
 
 class Streaks:
+    """`_full`: the acquisition that had no room for a parameter, until its peer's next commands are taken."""
+
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
+        self._full: Acq | None = None
 
     def decide(self, tickets: list[Ticket], at: int, moment: Moment) -> int:
         """Decide the streak that begins at this ticket; how many commands it had. 0: it is none."""
         first, ledger = tickets[at].request, self._ledger
+        if at == 0:
+            self._full = None
         if type(first.command) is not SetParamAcq or ledger.scopes.held:
             return 0
         acq = self._acq_of(first.command, first.key)
-        if acq is None:
+        if acq is None or acq is self._full:
             return 0
         streak = self._of_this_target(tickets, at, first.command)
-        given = [(each.request.command.param, each.request.command.value) for each in streak]  # type: ignore[attr-defined]
+        given: list[tuple[str, Value]] = [(each.param, each.value) for each in map(_command, streak)]
         # A frame has all the text that counts; a number may be shorter there than what it counts.
         most_bytes = sum([each.size for each in streak]) + NUMBER_BYTES * len(streak)
         fit = parameters.how_many_fit(acq, given, most_bytes, ledger.limits)
+        if not fit:
+            # Those behind it are likely to be refused as well: not each of them looks at all that follow.
+            self._full = acq
         new = self._with_new_keys(streak[:fit])
         if new:
             ledger.batch.set_params(acq, given[:new], moment.time)

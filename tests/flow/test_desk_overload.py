@@ -7,7 +7,7 @@ import pytest
 from storage_protocol import codec
 from storage_protocol import commands as c
 from storage_protocol.limits import Limits
-from storage_service.desk.messages import Opened
+from storage_service.desk.messages import Opened, open_message
 from storage_service.rules.work import Done, Failed
 from tests.support.step_shell import ACQ, StepShell, config, init, new_acq, with_run
 
@@ -116,6 +116,19 @@ def test_one_peer_leaves_room_for_the_others(monkeypatch: pytest.MonkeyPatch) ->
     assert waiting(shell, b"late", 1) == 1
     shell.release()
     assert shell.call(new_acq(acq_name="more"), peer=b"greedy").ok
+    shell.sound()
+
+
+def test_messages_that_come_together_have_no_more_room_than_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shell = hung(monkeypatch, 12)
+    frames = [codec.encode_command(n, new_acq(acq_name=f"together{n}"), None) for n in range(1_000, 1_008)]
+    shell.desk.take([open_message([b"greedy", frame], shell.limits) for frame in frames], shell.now)
+    shell.run()
+    told = [code for n in range(1_000, 1_008) for code in shell.told([n], b"greedy")]
+    assert told == [""] * 6 + ["overloaded"] * 2
+    shell.release()
     shell.sound()
 
 
