@@ -6,6 +6,8 @@ from collections.abc import Callable
 from itertools import count
 from random import Random
 
+from msgspec.structs import replace
+
 from storage_protocol import codec
 from storage_protocol import commands as c
 from storage_protocol.commands import Command
@@ -63,12 +65,22 @@ class Clients:
             command = asking.command(chance, self._told, self._terms, tag)
             key = self._key(chance)
             asks.append(self._ask(command, tag, key))
+            if isinstance(command, c.SetParamAcq) and chance.random() < 0.5:
+                asks += self._row(command, chance)
         letter = self._letter(asks, chance.random() < 0.2)
         if rubbish:
             at = chance.randrange(len(asks) + 1)
             letter.frames.insert(at, chance.choice(RUBBISH))
             letter.attempts.insert(at, None)
         return letter
+
+    def _row(self, first: c.SetParamAcq, chance: Random) -> list[Ask]:
+        """More parameters of the same acquisition, right behind the first."""
+        asks = []
+        for _ in range(chance.choice((1, 2, 2, 5))):
+            tag = self._word()
+            asks.append(self._ask(replace(first, param=chance.choice("xy"), value=tag), tag, self._key(chance)))
+        return asks
 
     def again(self, chance: Random) -> Letter | None:
         """What was asked before is asked again, most often what has no answer."""

@@ -6,7 +6,7 @@ carrying out and telling are two steps, between which anything may happen.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from random import Random
 from typing import Any
 
@@ -149,8 +149,9 @@ class Service:
 
     # Steps
 
-    def take(self, parts: list[bytes]) -> None:
-        self.desk.take([open_message(parts, LIMITS)], self._now())
+    def take(self, messages: Iterable[list[bytes]]) -> None:
+        """Messages that arrive together."""
+        self.desk.take([open_message(parts, LIMITS) for parts in messages], self._now())
         self.after()
 
     def write(self) -> None:

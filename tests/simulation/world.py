@@ -260,6 +260,13 @@ class World:
         service = self.service
         if service is None:
             return
+        together = [self._arrived(connection)]
+        while connection.to_service and self.chance.random() < 0.4:
+            together.append(self._arrived(connection))
+        service.take(together)
+
+    def _arrived(self, connection: Connection) -> list[bytes]:
+        """A message is at the service: who is heard of by it, and what is asked."""
         letter, parts = self.network.arrived(connection)
         commands = [attempt.ask.command for attempt in letter.attempts if attempt is not None]
         named = [
@@ -269,7 +276,7 @@ class World:
         for attempt in letter.attempts:
             if attempt is not None:
                 self.asked.delivered(attempt, parts[0])
-        service.take(parts)
+        return parts
 
     def _commit(self) -> None:
         service = self.service
