@@ -89,6 +89,14 @@ class Clients:
         choice = waiting if waiting and chance.random() < 0.6 else keyed
         if not choice:
             return None
+        if chance.random() < 0.3:
+            # What was asked in a row comes again in a row, with something new before it.
+            at = chance.randrange(len(choice))
+            asks = choice[at : at + 4]
+            first = asks[0].command
+            return self._letter(
+                (self._row(first, chance) if isinstance(first, c.SetParamAcq) else []) + asks, False
+            )
         return self._letter([chance.choice(choice) for _ in range(chance.choice((1, 1, 2)))], False)
 
     def unanswered(self) -> list[Letter]:
