@@ -9,20 +9,20 @@ import pytest
 from tests.mutants.mutant import Mutant, read
 from tests.mutants.trial import Court
 
-LINE = '    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")[:-6] + "Z"'
-PATCH = """promise: R10
+LINE = "    return datetime.fromtimestamp(whole, UTC).isoformat()[:19]"
+PATCH = '''promise: R10
 why: another line of times.py
 caught-by: {by}
 
 diff --git a/protocol/storage_protocol/times.py b/protocol/storage_protocol/times.py
 --- a/protocol/storage_protocol/times.py
 +++ b/protocol/storage_protocol/times.py
-@@ -13,3 +13,3 @@
-     # The offset +00:00 is the last six characters.
+@@ -25,3 +25,3 @@
+     """A whole second of the calendar. The same one is told again and again."""
 -{line}
 +{instead}
 
-"""
+'''
 TESTS = "tests/unit/test_times.py"
 
 
