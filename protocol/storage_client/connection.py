@@ -1,8 +1,8 @@
 """The DEALER socket of a client: the only code that touches it, always from the loop's thread.
 
-What many coroutines ask in one turn of the loop goes out in one message; replies are matched by `id`. A command
-without an answer is sent again, unchanged: over the same socket while that still brings replies to others, over a
-fresh one when it went silent. That is safe: mutating commands carry a key (SPEC 5), and others change nothing.
+What many coroutines ask in one turn of the loop goes out in one message, or a few; replies are matched by `id`. A
+command without an answer is sent again, unchanged: over the same socket while that still brings replies to others,
+over a fresh one when it went silent. That is safe: what changes something carries a key (SPEC 5).
 
 The descriptor of a ZeroMQ socket tells only of changes: after everything that is done to the socket its EVENTS are
 looked at again, or a reply would lie there until the next one comes.
@@ -38,6 +38,9 @@ from .patience import spread
 _log = logging.getLogger(__name__)
 
 _IN_FLIGHT = 8192  # commands sent and not answered: what is beyond them waits here, not in the service
+# Commands of one message, at most: half of what a service takes. A message is answered when all of it is done; of
+# two, the client goes on with the replies of the first while the service is at the second.
+MESSAGE_FRAMES = 512
 _TURN_S = 0.005  # for so long one turn of the loop may be spent on replies
 _LOOK_S = 0.1  # how often waiting commands are looked through for those whose time is over
 _HOLD_S = 0.5  # how long the first mutating command waits for the service's clock
@@ -92,7 +95,7 @@ class Connection:
         self.endpoint = endpoint
         self._context = context
         self._limits = Limits()
-        self._most_frames = self._limits.frames_per_message
+        self._most_frames = min(self._limits.frames_per_message, MESSAGE_FRAMES)
         self._most_bytes = self._limits.message_bytes
         self._clock = ServiceClock()
         self._asked_time_at: float | None = None
