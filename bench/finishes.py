@@ -1,8 +1,10 @@
 """Finishes before a hundred subscribers: none may be lost, and how late the last of them has each.
 
-A finish is late by the time from its decision, which the event tells and which is before its commit, to its
-arrival at the last subscriber. The bare PUB sends the same bytes to as many subscribers, each when the first of
-the service's subscribers had it; there a message is late by the time from its send.
+A finish is late by the time from its commit to its arrival at the last subscriber. The reply to the last mark
+leaves right after the commit and before the event: when it was read stands for the commit. The time from the
+decision, which the event tells and which is before the commit, is shown beside. The bare PUB sends the same bytes
+to as many subscribers, each when the first of the service's subscribers had it; there a message is late by the
+time from its send.
 """
 
 import dataclasses
@@ -41,8 +43,9 @@ def marks(count: int) -> Iterator[dict[str, Any]]:
         yield {"storage_id": storage_id, "acq_id": f"root/{storage_id}/run/{each['acq_name']}"}
 
 
-def of_service(finishes: int, folder: Path) -> tuple[Heard, float]:
-    """What the subscribers of the service heard, and the service's CPU for a finish in microseconds.
+def of_service(finishes: int, folder: Path) -> tuple[Heard, dict[str, float], float]:
+    """What the subscribers of the service heard; by acquisition, when the reply to its last mark was read, in
+    seconds since 1970; and the service's CPU for a finish in microseconds.
 
     Raises StartError and LoadError.
     """
@@ -51,9 +54,10 @@ def of_service(finishes: int, folder: Path) -> tuple[Heard, float]:
         service.ask_all("new_acq_storage", acquisitions(finishes))
         with listening(service.events, SUBSCRIBERS, TOPIC, folder / "audience.log") as audience:
             before = cpu_s(service.pid)
-            service.ask_all("mark_as_finished_storage", marks(finishes), OUTSTANDING)
+            replies = service.ask_all("mark_as_finished_storage", marks(finishes), OUTSTANDING)
             heard = audience.heard(finishes)
-            return heard, (cpu_s(service.pid) - before) * 1e6 / finishes
+            told = {result["acq_id"]: at for result, at in replies}
+            return heard, told, (cpu_s(service.pid) - before) * 1e6 / finishes
 
 
 def of_bare(heard: Heard, folder: Path) -> tuple[Heard, dict[int, float]]:
@@ -95,19 +99,20 @@ class Round:
     server_us: float
     p50_ms: float
     p99_ms: float
+    decided_p50_ms: float
+    decided_p99_ms: float
     bare_p50_ms: float
     bare_p99_ms: float
 
 
 def measured(finishes: int, folder: Path) -> Round:
     """A round in a folder of its own. Raises StartError and LoadError."""
-    heard, server_us = of_service(finishes, folder)
+    heard, told, server_us = of_service(finishes, folder)
     bare, sent = of_bare(heard, folder)
-    decided = {
-        seq: datetime.fromisoformat(msgpack.unpackb(bytes.fromhex(body))["time"]).timestamp()
-        for seq, body in heard.bodies.items()
-    }
-    ours, theirs = late_ms(heard, decided), late_ms(bare, sent)
+    events = {seq: msgpack.unpackb(bytes.fromhex(body)) for seq, body in heard.bodies.items()}
+    decided = {seq: datetime.fromisoformat(event["time"]).timestamp() for seq, event in events.items()}
+    committed = {seq: told[event["subject"]] for seq, event in events.items()}
+    ours, since_decided, theirs = late_ms(heard, committed), late_ms(heard, decided), late_ms(bare, sent)
     return Round(
         lost=finishes * SUBSCRIBERS - heard.events,
         bare_lost=len(sent) * SUBSCRIBERS - bare.events,
@@ -115,6 +120,8 @@ def measured(finishes: int, folder: Path) -> Round:
         server_us=server_us,
         p50_ms=percentile(ours, 0.5),
         p99_ms=percentile(ours, 0.99),
+        decided_p50_ms=percentile(since_decided, 0.5),
+        decided_p99_ms=percentile(since_decided, 0.99),
         bare_p50_ms=percentile(theirs, 0.5),
         bare_p99_ms=percentile(theirs, 0.99),
     )
@@ -133,7 +140,10 @@ def run(plan: Plan, folder: Path) -> Outcome:
         f"{plan.finishes:,} finishes in {usual.took_s:.1f} s, {OUTSTANDING} outstanding, each with its seal and "
         f"manifest; the last of {SUBSCRIBERS} has them after"
     )
-    print(f"  service    p50 {usual.p50_ms:6.2f} ms, p99 {usual.p99_ms:6.2f} ms")
+    print(f"  service    p50 {usual.p50_ms:6.2f} ms, p99 {usual.p99_ms:6.2f} ms after the commit")
+    print(
+        f"             p50 {usual.decided_p50_ms:6.2f} ms, p99 {usual.decided_p99_ms:6.2f} ms after the decision"
+    )
     print(f"  bare PUB   p50 {usual.bare_p50_ms:6.2f} ms, p99 {usual.bare_p99_ms:6.2f} ms")
     lost = Figure(
         ROW,
@@ -144,12 +154,12 @@ def run(plan: Plan, folder: Path) -> Outcome:
     )
     late = Figure(
         ROW,
-        "p99 ms, decision to last subscriber",
+        "p99 ms, commit to last subscriber",
         usual.p99_ms,
         reference=usual.bare_p99_ms,
         of="a bare PUB of the same bytes at the same pace, send to last subscriber",
         target=Target("excess", 10.0, at_most=True),
-        remark="the middle round; the service's time has the commit in it, which the target leaves out",
+        remark=f"the middle round; from the decision on, with the commit, {usual.decided_p99_ms:.1f} ms",
     )
     document = {
         "finishes": plan.finishes,

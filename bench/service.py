@@ -57,20 +57,22 @@ class Service:
         self._send(cmd, args)
         return self._result(cmd, timeout_s)
 
-    def ask_all(self, cmd: str, every: Iterable[dict[str, Any]], window: int = 16) -> None:
-        """A command with each of these arguments, so many of them outstanding at a time.
+    def ask_all(self, cmd: str, every: Iterable[dict[str, Any]], window: int = 16) -> list[tuple[Any, float]]:
+        """A command with each of these arguments, so many of them outstanding at a time; the results as they came,
+        each with its time in seconds since 1970.
 
         Raises StartError as `ask` does.
         """
-        waiting = 0
+        results: list[tuple[Any, float]] = []
+        sent = 0
         for args in every:
-            if waiting == window:
-                self._result(cmd, ANSWER_S)
-                waiting -= 1
+            if sent - len(results) == window:
+                results.append((self._result(cmd, ANSWER_S), time.time()))
             self._send(cmd, args)
-            waiting += 1
-        for _ in range(waiting):
-            self._result(cmd, ANSWER_S)
+            sent += 1
+        while len(results) < sent:
+            results.append((self._result(cmd, ANSWER_S), time.time()))
+        return results
 
     def _send(self, cmd: str, args: dict[str, Any]) -> None:
         self._asked += 1
