@@ -188,8 +188,7 @@ class Search:
         if not sources or self._count(walked, sources[0].size) * _WALKED < sources[0].size:
             return self._page([walked, *judged])
         if sources[0].size <= self._sizes.driven:
-            driven = f"SELECT at, n FROM nodes NOT INDEXED WHERE n IN ({sources[0].sql}) AND {_SPAN}"
-            return self._page([driven, *judged])
+            return self._driven(sources[0], judged)
         newest = self._page([walked, *judged], since=self._start_of_newest())
         if len(newest) > self._command.limit:
             return newest
@@ -200,6 +199,23 @@ class Search:
         sql = " AND ".join(terms) + " ORDER BY at DESC, n DESC LIMIT :rows"
         bound = self._bound if since is None else self._bound | {"since": since}
         found: list[Any] = self._database.execute(sql, bound).fetchall()
+        return found
+
+    def _driven(self, source: _Source, judged: list[str]) -> list[Key]:
+        """What a source gives, newest first, each judged until the page is full: to judge costs more than to sort.
+
+        The subquery is materialized, for it has a LIMIT, and is the outer loop, for it is CROSS joined: so what is
+        judged comes in its order.
+        """
+        newest_first = (
+            f"SELECT at, n FROM nodes NOT INDEXED WHERE n IN ({source.sql}) AND {_SPAN} "
+            "ORDER BY at DESC, n DESC LIMIT -1"
+        )
+        sql = (
+            f"SELECT given.at, given.n FROM ({newest_first}) AS given CROSS JOIN nodes ON nodes.n = given.n "
+            f"WHERE {' AND '.join(judged)} LIMIT :rows"
+        )
+        found: list[Any] = self._database.execute(sql, self._bound).fetchall()
         return found
 
     def _judged(self, kind: str) -> list[str]:
