@@ -36,7 +36,7 @@ def test_a_seed_is_the_same_life_every_time() -> None:
 
 def test_lives_go_through_the_tables_and_meet_every_fault() -> None:
     campaign = Campaign()
-    for seed in range(1_000, 1_100):
+    for seed in range(1, 151):
         campaign.add(live(seed))
     assert len(campaign.never()) < 10
     assert min(campaign.faults.values()) > 3, campaign.faults
