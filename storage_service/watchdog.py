@@ -47,6 +47,14 @@ class Watchdog:
         self._timer.cancel()
         self._stop.set()
 
+    def look(self, now: float) -> None:
+        """Tell of a stall, if there is one at this time of the monotonic clock that was not told yet."""
+        late = now - self._turned - self._beat_s
+        if late > self._stall_s and not self._told:
+            self._told = True
+            self.stalls += 1
+            _log.error("the loop stands still", for_s=round(late, 3), threads=stacks())
+
     def _beat(self) -> None:
         now = time.monotonic()
         late, self._turned = now - self._turned - self._beat_s, now
@@ -62,15 +70,7 @@ class Watchdog:
             before, looked = looked, time.monotonic()
             if looked - before > self._beat_s + self._stall_s:
                 continue  # this thread stood still as well: the process was stopped, or the machine is overloaded
-            self._look(looked)
-
-    def _look(self, now: float) -> None:
-        """Tell of a stall, if there is one that was not told yet."""
-        late = now - self._turned - self._beat_s
-        if late > self._stall_s and not self._told:
-            self._told = True
-            self.stalls += 1
-            _log.error("the loop stands still", for_s=round(late, 3), threads=stacks())
+            self.look(looked)
 
 
 def end_within(seconds: float, exit_code: int) -> None:

@@ -14,7 +14,7 @@ import pytest
 from storage_service.doors.sources.channel_access import MOST_CHANNELS, ChannelAccess
 from storage_service.rules.readings import Reading
 from storage_service.rules.work import Fault
-from tests.support.polling import until
+from tests.support.polling import steps, until
 from tests.support.soft_ioc import LONG_TEXT, PREFIX, SoftIoc, free_port, why_not
 from tests.support.traces import held, nothing_left
 
@@ -117,8 +117,7 @@ async def test_an_ioc_that_hangs_in_the_middle_of_a_read_leaves_nothing(
     soft_ioc.stop()
     try:
         read = asyncio.ensure_future(source.read(pv("COOL")))
-        for _ in range(5):  # it is connected: these are the steps to where it waits for the answer
-            await asyncio.sleep(0)
+        await steps(5)  # it is connected: these are the steps to where it waits for the answer
         assert not read.done()
         read.cancel()
         await asyncio.wait([read])
@@ -138,7 +137,7 @@ async def main():
     source = ChannelAccess()
     print((await source.read(sys.argv[1])).value)
     absent = asyncio.ensure_future(source.read("nobody:has:it"))
-    await asyncio.sleep(0)
+    await asyncio.wait([absent], timeout=0)
     looked = (look(int(name)) for name in os.listdir("/proc") if name.isdecimal())
     print([each for each in looked if each and each.parent == os.getpid()])
     if "close" in sys.argv:

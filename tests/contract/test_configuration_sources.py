@@ -18,9 +18,9 @@ from storage_service.doors.sources.file import ConfigFile
 from storage_service.doors.sources.interface import DOCUMENT_BYTES, Configurations
 from storage_service.doors.sources.program import ProgramOutput
 from storage_service.rules.work import Fault
-from tests.support.polling import until
+from tests.support.polling import steps, until
 from tests.support.pyrame import PyrameModule, Raw, Silence
-from tests.support.scripts import marked
+from tests.support.scripts import STAY, marked
 from tests.support.traces import held, nothing_left
 
 ABOUT = {"ACQ_ID": "a1"}
@@ -115,7 +115,7 @@ class ProgramBench:
 
     def hang(self) -> None:
         # A child holds its output, and another one has left its session.
-        code = "import time; time.sleep(1000)"
+        code = STAY
         self._write(
             f"echo begun; {sys.executable} -c '{code}' {self._folder}/child &\n"
             f"setsid {sys.executable} -c '{code}' {self._folder}/child &\nwait"
@@ -265,7 +265,7 @@ async def fetched_at_last(source: Configurations) -> bytes:
             except Fault as fault:
                 if fault.details["reason"] != "an earlier read hangs":
                     raise
-                await asyncio.sleep(0)
+                await steps()
 
 
 async def test_a_closed_source_holds_nothing(bench: Bench) -> None:

@@ -14,8 +14,8 @@ import pytest
 
 from storage_service.doors.conversion import Scripts, Settings
 from storage_service.rules.work import Ended, RunScript
-from tests.support.polling import until
-from tests.support.scripts import LONG, USUAL, Bench, give, open_bench, pid_in, python, sh
+from tests.support.polling import steps, until
+from tests.support.scripts import LONG, STAY_ON, USUAL, Bench, give, open_bench, pid_in, python, sh
 
 
 @pytest.fixture
@@ -96,8 +96,8 @@ async def test_a_cancelled_script_that_ignores_term_is_killed(bench: Bench) -> N
 
 @give(grace_s=1000.0)
 async def test_a_cancelled_script_gets_term_once(bench: Bench) -> None:
-    count = "import os, signal, time\nsignal.signal(15, lambda *_: os.write(1, b'term\\n'))\n"
-    bench.start(python(count + f"print(os.getpid(), flush=True)\nwhile True: time.sleep({LONG})"))
+    count = "import os, signal\nsignal.signal(15, lambda *_: os.write(1, b'term\\n'))\n"
+    bench.start(python(count + f"print(os.getpid(), flush=True)\n{STAY_ON}"))
     await until(lambda: b"\n" in bench.log_of().read_bytes())
     pid = pid_in(bench.log_of())
     bench.scripts.cancel("c1")
@@ -145,7 +145,7 @@ async def test_the_first_reason_to_end_a_script_stays(bench: Bench) -> None:
     bench.scripts.cancel("c1")
     await until((bench.folder / "termed").exists)
     closing = asyncio.create_task(bench.scripts.close())
-    await asyncio.sleep(0)
+    await steps()
     (bench.folder / "go").touch()
     await closing
     assert bench.ended["c1"] == Ended("c1", 1, "cancelled", 6)

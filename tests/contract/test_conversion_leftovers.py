@@ -15,7 +15,7 @@ from storage_service.doors.conversion import Settings, end_leftovers
 from storage_service.doors.process_group import look, send, token_of
 from storage_service.rules.work import Ended
 from tests.support.polling import eventually, until
-from tests.support.scripts import DAEMON, LONG, USUAL, Bench, lives, open_bench, pid_in, python, sh
+from tests.support.scripts import DAEMON, LONG, STAY, USUAL, WAIT_FOR, Bench, lives, open_bench, pid_in, python, sh
 
 
 @pytest.fixture
@@ -48,11 +48,11 @@ async def test_a_child_that_ignores_term_is_killed_after_the_script(bench: Bench
 
 async def test_a_child_in_a_process_group_of_its_own_is_ended_with_the_script(bench: Bench) -> None:
     # Without its token, too: it is in the script's session.
-    fork = "import os, time\npid = os.fork()\nif not pid:\n os.setpgid(0, 0)\n"
+    fork = WAIT_FOR + "pid = os.fork()\nif not pid:\n os.setpgid(0, 0)\n"
     fork += (
         f" os.execve('/bin/sh', ['sh', '-c', 'echo > ready; exec sleep {LONG}'], {{'PATH': os.environ['PATH']}})\n"
     )
-    fork += "while not os.path.exists('ready'): time.sleep(0.005)\n"
+    fork += "wait_for('ready')\n"
     await bench.run(python(fork + "open('child', 'w').write(str(pid))"))
     assert not lives(pid_in(bench.folder / "child"))
 
@@ -118,17 +118,16 @@ def test_what_a_killed_service_has_left_is_found_by_its_token_and_ended(left: Le
 
 
 # Leader of a group, in which is a process that has cleared its environment.
-LEADER = """
-import os, sys, time
+LEADER = f"""
+{WAIT_FOR}
 pid = os.fork()
 if not pid:
-    os.execve(sys.executable, [sys.executable, "-SEc", "open('mate', 'w'); import time; time.sleep(1000)"], {})
-while not os.path.exists("mate"):
-    time.sleep(0.005)
+    os.execve(sys.executable, [sys.executable, "-SEc", "open('mate', 'w'); {STAY}"], {{}})
+wait_for("mate")
 with open("part", "w") as file:
     file.write(str(pid))
 os.rename("part", "mate.pid")
-time.sleep(1000)
+{STAY}
 """
 
 

@@ -22,7 +22,7 @@ from storage_service.doors.conversion_lock import Locks
 from storage_service.doors.conversion_start import RUNNER, as_file
 from storage_service.rules.work import Ended
 from tests.support.polling import until
-from tests.support.scripts import FUGITIVE, LONG, USUAL, Bench, give, marked, open_bench, python, sh
+from tests.support.scripts import FUGITIVE, LONG, STAY, USUAL, Bench, give, marked, open_bench, python, sh
 
 # What is left of a conversion is looked for on the whole host, where this test may run twice.
 C1 = f"c1-{uuid4()}"
@@ -60,7 +60,7 @@ def of(bench: Bench) -> dict[int, int]:
 
 async def flee_and_stay(bench: Bench, *, keep_lock: bool = False) -> None:
     """A conversion `C1` that has a fugitive below it and goes on."""
-    bench.start(python(FUGITIVE + f"flee('fled', {keep_lock})\nopen('on', 'w').close()\ntime.sleep({LONG})"))
+    bench.start(python(FUGITIVE + f"flee('fled', {keep_lock})\nopen('on', 'w').close()\n{STAY}"))
     await until((bench.folder / "on").exists)
 
 
@@ -195,7 +195,7 @@ async def main(folder, script, namespace):
     scripts = Scripts(asyncio.get_running_loop(), settings, print, print)
     order = RunScript(sys.argv[4], 1, "script", "file:///", (), "x.log", (), {})
     scripts.start(order, script, folder, os.open(os.devnull, os.O_WRONLY), ThreadPoolExecutor(1))
-    await asyncio.sleep(1000)
+    await asyncio.Event().wait()
 
 asyncio.run(main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "True"))
 """
@@ -205,7 +205,7 @@ asyncio.run(main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "True"))
 @pytest.mark.parametrize("when", ["at the start", "later"])
 async def test_nothing_outlives_a_killed_service(bench: Bench, settings: Settings, when: str) -> None:
     deaf = "import signal\nsignal.signal(15, signal.SIG_IGN)\n"
-    stay = f"flee('fled')\nopen('on', 'w').close()\ntime.sleep({LONG})"
+    stay = f"flee('fled')\nopen('on', 'w').close()\n{STAY}"
     script = bench.script(python(FUGITIVE + deaf + stay))
     words = [str(bench.folder), str(script), str(settings.pid_namespace), C1]
     with subprocess.Popen([sys.executable, "-c", SERVICE, *words]) as service:  # noqa: ASYNC220
@@ -236,12 +236,12 @@ async def test_everything_holds_the_lock_and_gives_it_back(bench: Bench) -> None
 
 
 # Opens the lock as a runner has it and nothing else: no environment, no session of anybody's.
-HOLDER = """
-import fcntl, os, sys, time
+HOLDER = f"""
+import fcntl, os, sys
 fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
 fcntl.flock(fd, fcntl.LOCK_EX)
 print("held", flush=True)
-time.sleep(1000)
+{STAY}
 """
 
 

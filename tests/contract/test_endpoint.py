@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 import zmq
 
 from storage_service.bus.endpoint import HELD_A_TURN, Endpoint
+from tests.support.polling import until
 
 MIB = 1 << 20
 PATIENCE_S = 20.0
@@ -44,10 +44,7 @@ class Desk:
 
     def until(self, look: Callable[[], object]) -> None:
         """Let the endpoint live until this is true."""
-        deadline = time.monotonic() + PATIENCE_S
-        while not look():
-            assert time.monotonic() < deadline, self.endpoint.counts()
-            self.loop.run_until_complete(asyncio.sleep(0.001))
+        self.loop.run_until_complete(until(look, PATIENCE_S))
 
     def close(self) -> None:
         for peer in self.peers:
@@ -151,10 +148,7 @@ class Socket:
         """Who sent what comes in the next turn, each with its number of frames."""
         seen = len(self.turns)
         self.endpoint.go_on(set(held))
-        deadline = self.loop.time() + PATIENCE_S
-        while len(self.turns) == seen:
-            assert self.loop.time() < deadline
-            self.loop.run_until_complete(asyncio.sleep(0))
+        self.loop.run_until_complete(until(lambda: len(self.turns) > seen, PATIENCE_S))
         return [(peer, len(frames)) for peer, *frames in self.turns[-1]]
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ import pytest
 from storage_service.doors.sources.interface import DOCUMENT_BYTES
 from storage_service.doors.sources.program import ProgramOutput
 from storage_service.rules.work import Fault
-from tests.support.polling import eventually, until
+from tests.support.polling import eventually, steps, until
 from tests.support.scripts import DAEMON, LONG, lives, marked, pid_in
 from tests.support.traces import held, nothing_left
 
@@ -134,7 +134,7 @@ async def test_what_it_wrote_while_the_loop_stood_still_is_there(mark: str) -> N
     # Its pipe is larger than usual, so that it can end before anything of it is read.
     code = "import fcntl, os; fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, 1 << 20); os.write(1, bytes(1 << 20))"
     fetch = asyncio.ensure_future(ProgramOutput([sys.executable, "-c", code, mark]).fetch({}))
-    await asyncio.sleep(0)
+    await steps()
     eventually(lambda: not marked(mark))
     assert len(await fetch) == 1 << 20
 
@@ -191,7 +191,7 @@ async def test_one_that_is_cancelled_twice_is_gone_all_the_same(mark: str) -> No
     fetch = asyncio.ensure_future(source.fetch({}))
     await until(lambda: marked(mark))
     fetch.cancel()
-    await asyncio.sleep(0)
+    await steps()
     fetch.cancel()
     await asyncio.wait([fetch])
     await until(lambda: not marked(mark))

@@ -13,7 +13,7 @@ from storage_service.doors.sources.interface import Variables
 from storage_service.doors.sources.varmod import Varmod
 from storage_service.rules.readings import Reading
 from storage_service.rules.work import Fault
-from tests.support.polling import until
+from tests.support.polling import steps, until
 from tests.support.pyrame import PyrameModule, Silence
 from tests.support.soft_ioc import LONG_TEXT, PREFIX, TEXT_BYTES, SoftIoc
 from tests.support.traces import held, nothing_left
@@ -86,7 +86,7 @@ class IocBench:
 
     async def asked(self) -> None:
         """Nobody is there who could see it; its first step is taken at once."""
-        await asyncio.sleep(0)
+        await steps()
 
     def recover(self) -> None:
         self._ioc.go_on()
@@ -123,8 +123,7 @@ async def test_many_are_read_side_by_side(bench: Bench) -> None:
 
 
 async def test_one_that_is_not_there_keeps_no_other_waiting(bench: Bench) -> None:
-    absent = asyncio.ensure_future(bench.source.read(bench.full("ABSENT")))
-    await asyncio.sleep(0)
+    absent = asyncio.ensure_future(bench.source.read(bench.full("ABSENT")))  # it begins before what follows
     readings = await asyncio.gather(*(bench.source.read(bench.full("COUNT")) for _ in range(8)))
     assert readings == [readings[0]] * 8
     assert readings[0].value == 7

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from storage_service.failpoints import VARIABLE
+from tests.support.polling import within
 from tests.support.service import Service
 from tests.support.wire import NoReply, Refused, Wire
 
@@ -115,28 +116,36 @@ class Lives:
 
     def _answer(self, cmd: str, key: str | None, args: dict[str, Any]) -> Any:
         deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
+
+        def answered() -> list[Any]:
+            """The answer, or nothing: the service has died, or takes nothing now."""
             self._look()
             assert self._wire is not None
             number = self._wire.post(cmd, key=key, **args)
             while self.service.running and time.monotonic() < deadline:
                 try:
-                    return self._wire.collect(number)
+                    return [self._wire.collect(number)]
                 except NoReply:
                     continue
                 except Refused as refused:
                     if refused.code not in ("unavailable", "overloaded"):
                         raise
-                    time.sleep(0.05)
                     break
-        raise AssertionError(f"{cmd} {args} has no answer:\n{self.service.log_text()[-3000:]}")
+            return []
+
+        answer = within(60, answered)
+        assert answer, f"{cmd} {args} has no answer:\n{self.service.log_text()[-3000:]}"
+        return answer[0]
 
     def until(self, wanted: Callable[[dict[str, Any]], bool], cmd: str, /, **args: Any) -> None:
         """Ask until the answer is as wanted."""
-        deadline = time.monotonic() + 60
-        while not wanted(found := self.ask(cmd, **args)):
-            assert time.monotonic() < deadline, f"it stays {found}\n{self.service.log_text()[-3000:]}"
-            time.sleep(0.02)
+        found: list[Any] = []
+
+        def is_so() -> bool:
+            found[:] = [self.ask(cmd, **args)]
+            return wanted(found[0])
+
+        assert within(60, is_so), f"it stays {found}\n{self.service.log_text()[-3000:]}"
 
     def close(self) -> None:
         """Close the connection; the service goes on."""

@@ -24,12 +24,27 @@ from .polling import until
 
 DEADLINE_S = 60.0
 LONG = "1000"  # seconds that a test's process would sleep: nothing here waits for it
+# What such a process does: it stays until a signal ends it, and no longer than that.
+STAY = f"import signal; signal.alarm({LONG}); signal.pause()"
+# The same for one that has handlers of signals.
+STAY_ON = f"import signal\nsignal.alarm({LONG})\nwhile True: signal.pause()"
+# In a script: look for a file until it is there.
+WAIT_FOR = """
+import os, sys, time
+def wait_for(name):
+    deadline = time.monotonic() + 60
+    while not os.path.exists(name):
+        if time.monotonic() > deadline:
+            sys.exit(name + " does not come")
+        time.sleep(0.005)
+"""
 # The locks of a bench are in its own folder.
 USUAL: dict[str, object] = {"timeout_s": 1000.0, "grace_s": 0.2, "log_bytes": 1 << 20, "locks": Path("locks")}
 
 # Becomes a daemon as the book has it: a session of its own, orphaned, its output given up; says its pid in a file.
-DAEMON = """
-import os, signal, sys, time
+DAEMON = f"""
+{WAIT_FOR}
+import signal
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
@@ -42,19 +57,19 @@ if os.fork() == 0:
         with open("daemon.part", "w") as file:
             file.write(str(os.getpid()))
         os.rename("daemon.part", "daemon.pid")
+        signal.alarm({LONG})
         while True:
-            time.sleep(1000)
+            signal.pause()
     os._exit(0)
 os.wait()
-while not os.path.exists("daemon.pid"):
-    time.sleep(0.005)
+wait_for("daemon.pid")
 """
 
 
 # What a script leaves, as far from it as can be: an orphan in a session of its own, without its environment and,
 # unless told otherwise, without its lock. It is found only by its command line, which names the script.
 FUGITIVE = f"""
-import os, sys, time
+{WAIT_FOR}
 def flee(name, keep_lock=False, first=""):
     if os.fork() == 0:
         os.setsid()
@@ -64,12 +79,11 @@ def flee(name, keep_lock=False, first=""):
                 os.dup2(null, fd)
             if not keep_lock:
                 os.closerange(3, 1024)
-            code = first + "\\nopen({{!r}}, 'w').close()\\nimport time; time.sleep({LONG})".format(name)
+            code = first + "\\nopen({{!r}}, 'w').close()\\n{STAY}".format(name)
             os.execve(sys.executable, [sys.executable, "-ISc", code, "fled", os.path.abspath(sys.argv[0])], {{}})
         os._exit(0)
     os.wait()
-    while not os.path.exists(name):
-        time.sleep(0.005)
+    wait_for(name)
 """
 
 

@@ -22,6 +22,7 @@ from storage_client import (
 from storage_protocol.commands import NewRun
 from storage_protocol.events import Event
 from storage_protocol.records import AcquisitionNode
+from tests.support.polling import steps
 from tests.support.service import Service
 
 Make = Callable[..., Service]
@@ -214,7 +215,7 @@ async def test_a_command_that_meets_a_restart_takes_effect_once(own_service: Mak
     async with StorageClient(service.commands, timeout_s=0.5, deadline_s=60) as client:
         await open_storage(client, "s")
         runs = asyncio.gather(*(client.new_run("s", "r{n}") for _ in range(50)))
-        await asyncio.sleep(0)  # they are on their way
+        await steps()  # they are on their way
         await asyncio.to_thread(service.restart)
         more = [await client.new_run("s", "r{n}") for _ in range(3)]
         assert {run.run_name for run in [*await runs, *more]} == {f"r{n}" for n in range(1, 54)}
@@ -239,7 +240,7 @@ async def test_a_client_that_came_before_the_service_finds_it(own_service: Make)
         stream = client.events(after_seq=0)
         first = asyncio.ensure_future(take(stream, 1))
         waiting = asyncio.ensure_future(open_storage(client, "s"))
-        await asyncio.sleep(0)
+        await steps()
         await asyncio.to_thread(service.start)
         await waiting
         assert (await first)[0].seq == 1

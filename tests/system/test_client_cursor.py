@@ -14,7 +14,7 @@ from pathlib import Path
 
 from storage_client import Cursor, EventStream, JournalChangedError, StorageClient
 from storage_protocol.events import Event
-from tests.support.polling import eventually
+from tests.support.polling import eventually, steps
 from tests.support.service import Service
 
 Make = Callable[..., Service]
@@ -67,7 +67,7 @@ async def test_a_snapshot_and_its_stream_have_nothing_between_and_nothing_twice(
     service = own_service()
     async with StorageClient(service.commands, timeout_s=0.5, deadline_s=60) as client:
         opening = asyncio.gather(*(client.init_storage(f"s{n}", f"g{n}") for n in range(40)))
-        await asyncio.sleep(0)
+        await steps()
         snapshot, stream = await client.snapshot_and_events("storage.initialized/")
         await opening
         await asyncio.to_thread(service.restart)

@@ -132,11 +132,11 @@ async def test_a_service_that_dies_again_and_again_gets_everything_once(service:
     done = asyncio.Event()
 
     async def produce(client: StorageClient[Spooled]) -> int:
-        n = 0
+        n, ended = 0, asyncio.ensure_future(done.wait())
         while not done.is_set():
             await asyncio.gather(*(client.set_param_run("s", "run", "p", k) for k in range(n, n + 10)))
             n += 10
-            await asyncio.sleep(0.001)
+            await asyncio.wait([ended], timeout=0.001)
         return n
 
     dice = random.Random(5)

@@ -109,12 +109,12 @@ def dealer(service: Service) -> Iterator[zmq.Socket[bytes]]:
 
 
 @contextlib.contextmanager
-def meanwhile(work: Callable[[], object]) -> Iterator[None]:
-    """Do it over and over in a thread, until the block is left."""
+def meanwhile(work: Callable[[], object], every_s: float = 0.0) -> Iterator[None]:
+    """Do it over and over in a thread, at this pace, until the block is left."""
     ended = threading.Event()
 
     def go_on() -> None:
-        while not ended.is_set():
+        while not ended.wait(every_s):
             work()
 
     thread = threading.Thread(target=go_on)
@@ -218,10 +218,9 @@ def test_a_flood_of_commands_is_late_or_refused_and_harms_nobody(attacked: Servi
         def flood() -> None:
             with contextlib.suppress(zmq.Again):
                 peer.send_multipart([value] * 256, zmq.NOBLOCK)
-            time.sleep(0.001)
 
         peer.setsockopt(zmq.SNDHWM, 100)
-        with meanwhile(flood):
+        with meanwhile(flood, every_s=0.001):
             polite.ask_for(4)
     assert polite.grown < 200
 
@@ -234,9 +233,8 @@ def test_a_flood_of_garbage_harms_nobody(attacked: Service, polite: Polite) -> N
             for garbage in (b"", b"\xc1" * 100, bomb, b"\x00" * MIB, frame("no_such_thing", x=1)):
                 with contextlib.suppress(zmq.Again):
                     peer.send_multipart([garbage] * 3, zmq.NOBLOCK)
-            time.sleep(0.001)
 
-        with meanwhile(flood):
+        with meanwhile(flood, every_s=0.001):
             polite.ask_for(3)
     assert polite.grown < 200
 
@@ -311,9 +309,8 @@ def test_a_peer_that_sends_a_byte_now_and_then_harms_nobody(attacked: Service, p
         def one_byte() -> None:
             with contextlib.suppress(OSError):  # should the service cut it
                 slow.sendall(b"x")
-            time.sleep(0.05)
 
-        with meanwhile(one_byte):
+        with meanwhile(one_byte, every_s=0.05):
             polite.ask_for(3)
     assert polite.grown < 50
 

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 from rich.console import Console
@@ -84,12 +84,11 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     with ThreadPoolExecutor(max(1, given.jobs)) as pool, Screen(console, parts, plain=given.plain) as screen:
         running = [pool.submit(_run, each, folder, ended) for each in parts]
-        while not all(each.done() for each in running):
+        while wait(running, REFRESH_S).not_done:
             screen.refresh()
             if ended.is_set():
                 for part in parts:
                     part.stop()
-            time.sleep(REFRESH_S)
         screen.refresh()
     for done in running:
         done.result()

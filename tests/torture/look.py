@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import random
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.support.polling import within
 from tests.support.service import Service, alive
 from tests.support.wire import Wire
 from tests.torture import reading, verdicts
@@ -70,12 +70,14 @@ class Look:
         return [] if again.rows == self.fold.rows else ["wrong: the journal has changed since it was read"]
 
     def _on_disk(self, told: reading.Told) -> list[str]:
-        deadline = time.monotonic() + MARKERS_S
-        while wrong := reading.on_disk(told, self.service.mount, self.written):
-            if time.monotonic() > deadline:
-                return wrong
-            time.sleep(0.2)
-        return []
+        wrong: list[str] = []
+
+        def is_right() -> bool:
+            wrong[:] = reading.on_disk(told, self.service.mount, self.written)
+            return not wrong
+
+        within(MARKERS_S, is_right, every_s=0.2)
+        return wrong
 
     def _log(self) -> list[str]:
         """Tracebacks in what was logged since the last look."""
@@ -90,14 +92,18 @@ class Look:
 
 def _stuck(wire: Wire) -> list[str]:
     """What is still at work although nothing has happened for long; nothing once everything is done."""
-    last, deadline = 0, 0.0
-    while left := reading.pending(wire):
-        if (now := wire.last_seq()) > last:
-            last, deadline = now, time.monotonic() + QUIET_S
-        if time.monotonic() > deadline:
-            return left
-        time.sleep(0.1)
-    return []
+    left: list[str] = []
+
+    def is_done() -> bool:
+        left[:] = reading.pending(wire)
+        return not left
+
+    last = -1
+    while (now := wire.last_seq()) > last:
+        last = now
+        if within(QUIET_S, is_done, every_s=0.1):
+            break
+    return left
 
 
 def _alive_with(variable: str) -> list[int]:

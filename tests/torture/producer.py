@@ -20,11 +20,14 @@ from typing import Any
 from storage_client import StorageClient
 from storage_client.errors import RefusedError
 from storage_protocol.commands import COMMANDS
+from tests.support.polling import until
 
 IDS_EACH = 1_000_000_000
 NAMES = ("tracker", "calo")
 # Shorter than a start of the service: most answers come to a repeat.
 TIMEOUT_S = 0.7
+# A look at everything lasts minutes at most.
+REST_S = 3600.0
 
 
 class Producer:
@@ -80,13 +83,9 @@ class Producer:
                 await self._take_data(run["run_name"])
 
     async def _pause(self) -> None:
-        while self.rest.exists():
-            if not self.resting:
-                self.resting = True
-                self.note(resting=True)
-            await asyncio.sleep(0.05)
-        if self.resting:
-            self.resting = False
+        if self.rest.exists():
+            self.note(resting=True)
+            await until(lambda: not self.rest.exists(), REST_S)
             self.note(resting=False)
 
     async def _take_data(self, run_name: str) -> None:

@@ -7,10 +7,10 @@ import json
 import random
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
+from tests.support.polling import within
 from tests.torture.asked import Asked
 
 
@@ -59,18 +59,17 @@ class Staff:
         """Ask nothing new until `wake`; whether all were done within the deadline."""
         for number in self.numbers:
             (self._place(number) / "rest").touch()
-        deadline = time.monotonic() + patience_s
-        while True:
+        ended: list[int] = []
+
+        def is_over() -> bool:
             for number in self.numbers:
                 self._read_on(number)
                 if (code := self._processes[number].poll()) is not None:
                     self.wrong.append(f"wrong: producer {number} has ended: {code}, {self._errors(number)}")
-                    return False
-            if all(self._resting.get(number) for number in self.numbers):
-                return True
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.05)
+                    ended.append(number)
+            return bool(ended) or all(self._resting.get(number) for number in self.numbers)
+
+        return within(patience_s, is_over, every_s=0.05) and not ended
 
     def _errors(self, number: int) -> str:
         return (self._place(number) / "errors").read_text(errors="replace")[-2000:]

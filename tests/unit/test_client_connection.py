@@ -26,7 +26,7 @@ from storage_client import (
 from storage_protocol.commands import COMMANDS, ConfigStorage, DeinitStorage, Ping, SetParamAcq
 from storage_protocol.errors import CODES
 from storage_protocol.keys import uuid7_ms
-from tests.support.polling import until
+from tests.support.polling import steps, until
 from tests.support.scripted import Refuse, ScriptedService, Silent
 
 
@@ -116,7 +116,6 @@ async def test_a_connection_that_still_answers_others_is_kept(service: ScriptedS
         slow = client.submit(COMMANDS["describe"].command())
         while not slow.done():
             await client.ping()
-            await asyncio.sleep(0.01)
         await slow
     assert len(service.frames("describe")) == 2
     assert len(set(service.peers)) == 1
@@ -238,7 +237,7 @@ async def test_an_endpoint_that_is_none_is_said_so() -> None:
 async def test_a_service_that_comes_later_is_found(tmp_path: Path) -> None:
     async with StorageClient(f"ipc://{tmp_path}/commands.ipc") as client:
         asked = client.submit(Ping())
-        await asyncio.sleep(0)  # the command is on its way
+        await steps()  # the command is on its way
         service = ScriptedService(tmp_path)
         try:
             await asked

@@ -24,7 +24,7 @@ from storage_client import (
 )
 from storage_protocol.commands import DeinitStorage, SetParamAcq
 from storage_protocol.keys import uuid7_ms
-from tests.support.polling import until
+from tests.support.polling import steps, until
 from tests.support.scripted import Refuse, ScriptedService, Silent
 
 SET = "set_param_acq_storage"
@@ -250,7 +250,7 @@ async def test_a_refusal_whose_caller_still_waits_is_raised_and_not_kept(
 async def test_who_insists_gets_the_answer_after_what_waits(client: StorageClient[Spooled], start: Start) -> None:
     await put(client, 0)
     insisting = asyncio.ensure_future(client.waiting.set_param_acq("s1", "root/a", "p", 1))
-    await asyncio.sleep(0)
+    await steps()
     service = start()
     assert await insisting is True
     assert asked(service) == [0, 1]
@@ -339,7 +339,7 @@ async def test_a_client_with_a_spool_begins_with_async_with_and_ends_with_close(
         answers = client.answers()
         await put(client, 0)
         waiting = asyncio.ensure_future(client.drained())
-        await asyncio.sleep(0)
+        await steps()
     with pytest.raises(ClientClosedError):
         await waiting
     assert [answer async for answer in answers] == []
