@@ -8,7 +8,6 @@ only an older key, or one of another form, is looked up. Nothing is ever guessed
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
 from hashlib import blake2b
 
 import msgspec
@@ -30,8 +29,6 @@ FRESH_MS = 86_400_000
 # A clock that is further ahead than this, in seconds, is wrong; a client's own is never quite the service's.
 AHEAD_S = 3600.0
 _NAMES = {spec.command: spec.command.CMD.encode() for spec in COMMANDS.values()}
-# A key is looked at several times while its command is on its way.
-_ms_of = lru_cache(maxsize=4096)(uuid7_ms)
 
 
 def fingerprint(command: Command) -> bytes:
@@ -97,7 +94,7 @@ class Keyring:
         self.at_work: dict[str, AtWork] = {}
         self._recent = RecentKeys()
         for key in ahead:
-            self._recent.add(key, _ms_of(key) or 0)
+            self._recent.add(key, uuid7_ms(key) or 0)
         self._looked_up: dict[str, Remembered | None] = {}
         self._asked: set[str] = set()
         self._expiring_ms = 0
@@ -111,7 +108,7 @@ class Keyring:
         first = self.at_work.get(key)
         if first is not None:
             return first if first.fingerprint == fingerprint else errors.conflict(key)
-        ms = _ms_of(key)
+        ms = uuid7_ms(key)
         if key in self._looked_up:
             found = self._looked_up[key]
             if found is not None:
@@ -125,7 +122,7 @@ class Keyring:
 
     def must_look_up(self, key: str) -> bool:
         """Whether the database must be asked before a command with this key is decided."""
-        return key not in self._looked_up and self._may_be_stored(key, _ms_of(key))
+        return key not in self._looked_up and self._may_be_stored(key, uuid7_ms(key))
 
     def _may_be_stored(self, key: str, ms: int | None) -> bool:
         return ms is None or ms <= self.watermark_ms or self._recent.has(key, ms)
@@ -147,7 +144,7 @@ class Keyring:
         While old keys are being forgotten, one that is not there may be one of them, and `forgotten_ms` does not
         say so yet: it is asked again when that is known.
         """
-        if key in self._asked and found is None and 0 < (_ms_of(key) or 0) <= self._expiring_ms:
+        if key in self._asked and found is None and 0 < (uuid7_ms(key) or 0) <= self._expiring_ms:
             self._in_doubt.add(key)
         elif key in self._asked:
             self._asked.discard(key)
@@ -174,7 +171,7 @@ class Keyring:
         """The first command with this key is at work."""
         if self._looked_up:
             self._looked_up.pop(key, None)
-        self.at_work[key] = AtWork(fingerprint, _ms_of(key) or 0)
+        self.at_work[key] = AtWork(fingerprint, uuid7_ms(key) or 0)
 
     def is_new(self, key: str) -> bool:
         """Whether memory alone can tell that no command with this key came before, as it can of nearly every new
@@ -216,7 +213,7 @@ class Keyring:
             if looked_up:
                 looked_up.pop(key, None)
             first = at_work.pop(key, None)
-            ms = first.ms if first is not None else _ms_of(key) or 0
+            ms = first.ms if first is not None else uuid7_ms(key) or 0
             if ms > self.watermark_ms:
                 remember(key, ms)
             if first is not None and first.repeats:

@@ -17,8 +17,8 @@ from .facts import Event
 from .lifecycle import transition
 from .ownership import (
     anothers,
+    fitting_acq,
     is_orphan,
-    misfit,
     own_acq,
     run_id_of,
     the_storage,
@@ -228,12 +228,9 @@ def finish(acq: Acq, reason: str, now: Moment) -> list[Event]:
 
 
 def close_acq(state: State, command: commands.CloseAcq, now: Moment) -> Decision:
-    found = own_acq(state, command.storage_id, command.acq_id, command.uid, command.segment)
-    if isinstance(found, Refusal):
-        return found
-    acq, fits = found
-    if not fits:
-        return misfit(acq)
+    acq = fitting_acq(state, command)
+    if isinstance(acq, Refusal):
+        return acq
     row = transition("acquisition", acq.state, command.CMD)
     if row is None:
         return wrong_acq_state(acq, command.CMD)
@@ -242,12 +239,9 @@ def close_acq(state: State, command: commands.CloseAcq, now: Moment) -> Decision
 
 
 def abort_acq(state: State, command: commands.AbortAcq, now: Moment) -> Decision:
-    found = own_acq(state, command.storage_id, command.acq_id, command.uid, command.segment)
-    if isinstance(found, Refusal):
-        return found
-    acq, fits = found
-    if not fits:
-        return misfit(acq)
+    acq = fitting_acq(state, command)
+    if isinstance(acq, Refusal):
+        return acq
     row = transition("acquisition", acq.state, command.CMD)
     if row is None:
         return wrong_acq_state(acq, command.CMD)

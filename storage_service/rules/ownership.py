@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from storage_protocol import errors
+from storage_protocol import commands, errors
 from storage_protocol.errors import Refusal
 
 from .lifecycle import allowed
@@ -49,6 +49,17 @@ def own_acq(
     if acq is None or run is None or run.owner != storage.uid:
         return errors.not_found("acquisition", acq_id)
     return acq, (uid is None or uid == acq.uid) and (segment is None or segment == acq.segment)
+
+
+def fitting_acq(
+    state: State, command: commands.SetParamAcq | commands.CloseAcq | commands.AbortAcq
+) -> Acq | Refusal:
+    """The acquisition that the command names, if it belongs to its storage and is the present one."""
+    found = own_acq(state, command.storage_id, command.acq_id, command.uid, command.segment)
+    if isinstance(found, Refusal):
+        return found
+    acq, fits = found
+    return acq if fits else misfit(acq)
 
 
 def misfit(acq: Acq) -> Refusal:

@@ -13,7 +13,7 @@ from . import facts
 from .decision import Accepted, Decision, Moment, plain
 from .facts import Event
 from .lifecycle import transition
-from .ownership import misfit, own_acq, own_run, run_id_of, the_storage, wrong_acq_state
+from .ownership import fitting_acq, own_run, run_id_of, the_storage, wrong_acq_state
 from .state import Acq, Run, State
 
 STORED, NOT_STORED = plain({"stored": True}), plain({"stored": False})
@@ -32,12 +32,9 @@ def set_param_acq(state: State, command: commands.SetParamAcq, now: Moment, limi
 
 def settable_acq(state: State, command: commands.SetParamAcq) -> Acq | Decision:
     """The acquisition of which the command may set any parameter; else what becomes of the command."""
-    found = own_acq(state, command.storage_id, command.acq_id, command.uid, command.segment)
-    if isinstance(found, Refusal):
-        return found
-    acq, fits = found
-    if not fits:
-        return misfit(acq)
+    acq = fitting_acq(state, command)
+    if isinstance(acq, Refusal):
+        return acq
     if transition("acquisition", acq.state, command.CMD) is None:
         return wrong_acq_state(acq, command.CMD)
     storage = state.storage(command.storage_id)
