@@ -74,8 +74,8 @@ class _Waiting:
         bites = []
         while self.peers and room > 0 and most_bytes > 0:
             peer, theirs = next(iter(self.peers.items()))
-            until = room - SHORT_FRAMES
-            while theirs and room > 0 and most_bytes > 0:
+            least = max(room - SHORT_FRAMES, 0)
+            while theirs and room > least and most_bytes > 0:
                 first = theirs[0]
                 bite, size = first.bite(room, most_bytes)
                 bites.append(bite)
@@ -86,8 +86,6 @@ class _Waiting:
                 if not first.left:
                     theirs.popleft()
                     self.bytes -= first.size
-                if room <= until:
-                    break
             del self.peers[peer]
             if theirs:
                 self.peers[peer] = theirs
