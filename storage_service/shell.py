@@ -89,7 +89,8 @@ class Service:
         places = Places({mp: str(each.path) if each.path else None for mp, each in config.mounts.items()})
         writer = SqliteWriter(config.database_path)
         snapshot = writer.snapshot()
-        self._database = Database(writer, SqliteLookups(config.database_path), self._cannot_tidy)
+        untidy = partial(self._crash, "the database cannot be tidied up")
+        self._database = Database(writer, SqliteLookups(config.database_path), untidy)
         readers = [Reader(config.database_path, places, snapshot.journal_id) for _ in range(READERS)]
         given = config.conversion
         scratch = Scratch(given.scratch_dir) if given.remote == "scratch" else None
@@ -321,12 +322,16 @@ class Service:
             self._endpoint.send(out.replies)
         passing("shell.replies_sent")
         self._publisher.publish(out.events)
-        self._publisher.variables(out.variables, self._now().wall)
+        passing("shell.events_published")
         if out.look_ups:
             self._database.look_up(out.look_ups, self._looked_up)
         if out.queries:
             self._queries.answer(out.queries)
-        passing("shell.events_published")
+        if out.has_work:
+            self._set_to_work(out)
+
+    def _set_to_work(self, out: Out) -> None:
+        self._publisher.variables(out.variables, self._now().wall)
         for work_id, order in out.orders:
             passing("shell.order_handed")
             self._mounts.carry_out(order, partial(self._outcome, work_id))
@@ -383,9 +388,6 @@ class Service:
                 self._desk.expire_again()
         self._after()
         self._reading.go_on()
-
-    def _cannot_tidy(self, error: Exception) -> None:
-        self._crash("the database cannot be tidied up", error)
 
     def _on_defect(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """An exception that nobody caught: memory may no longer be what the database says."""

@@ -197,9 +197,14 @@ def _is_value(value: Any, most_bytes: int) -> bool:
 
 def _keeps_rules(checked: tuple[Any, ...], plain: _Plain) -> bool:
     """Whether these arguments keep their rules, of which those that are not given have none."""
-    kept = all(text is None or rule(text) is None for text, rule in zip(checked, plain.rules, strict=True))
-    if kept and sum(len(text) for text in checked if text is not None) <= SHORT:
+    characters = 0
+    for text, rule in zip(checked, plain.rules, strict=True):
+        if text is not None:
+            if rule(text) is not None:
+                return False
+            characters += len(text)
+    if characters <= SHORT:
         if len(plain.known) >= MANY_KNOWN:
             plain.known.clear()
         plain.known.add(checked)
-    return kept
+    return True

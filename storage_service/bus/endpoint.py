@@ -1,8 +1,9 @@
 """The commands endpoint: a ROUTER socket in the loop, without a task and without a future a message.
 
-The socket's descriptor is edge-triggered and every call on the socket may use the edge up: so a `send` is followed
-by a turn, and a turn ends by looking at EVENTS once more. Sends never block: what a peer does not take waits in
-the `Backlog`, and is dropped beyond its bounds.
+The socket's descriptor is edge-triggered and every call on the socket may use the edge up: it tells of what comes
+only while the last call found nothing (`_is_dry`). So whatever was called, nothing is waited for before EVENTS was
+looked at once more. Sends never block: what a peer does not take waits in the `Backlog`, and is dropped beyond its
+bounds.
 """
 
 from __future__ import annotations
@@ -105,6 +106,7 @@ class Endpoint:
         self._turn_is_due = False
         self._reading = False
         self._taken = True
+        self._is_dry = False
         self._held: Set[bytes] = frozenset()
         self._again: asyncio.TimerHandle | None = None
         self.backlog = Backlog()
@@ -129,7 +131,8 @@ class Endpoint:
             if ARMED:
                 passing("endpoint.reply_left")
         self._try_again()
-        self._turn_soon()
+        self._is_dry = False
+        self._look_again()
 
     def start_reading(self) -> None:
         """Take commands. Until then they wait in the socket: nothing is decided before what was left is known."""
@@ -145,7 +148,8 @@ class Endpoint:
         self._held = held
         if not self._taken:
             self._taken = True
-            self._turn_soon()
+            if not self._is_dry:
+                self._turn_soon()
 
     def close(self, linger_ms: int) -> None:
         """Send what is queued, waiting at most so long for peers to take it."""
@@ -165,18 +169,24 @@ class Endpoint:
         if self._socket.closed:
             return
         self._try_again()
-        if self._reading and self._taken and self._has_come():
+        # Also where nothing may be received: what the descriptor tells would be told again and again.
+        if self._has_come() and self._reading and self._taken:
             received = self._receive()
             if received:
                 self._taken = False
                 self._on_messages(received)
-        if self._reading and self._taken and self._has_come():
+        self._look_again()
+
+    def _look_again(self) -> None:
+        """Have what may have come without being told received in a turn of its own."""
+        if not self._is_dry and self._reading and self._taken and self._has_come():
             self._turn_soon()
 
     def _has_come(self) -> bool:
-        """Whether there is something to receive: to find out by receiving costs twice as much. It also has ZeroMQ
-        look who has sent something, which by itself it does once in a hundred parts."""
-        return bool(self._ask(EVENTS) & POLLIN)
+        """Whether there is something to receive: to find out by receiving costs more. It also has ZeroMQ look who
+        has sent something, which by itself it does once in a hundred parts."""
+        self._is_dry = not self._ask(EVENTS) & POLLIN
+        return not self._is_dry
 
     def counts(self) -> dict[str, int]:
         """What waits to be taken by peers, for `get_status`."""
@@ -231,8 +241,11 @@ class Endpoint:
         frames = size = held_weight = held_messages = 0
         held = self._held
         receive = self._socket.recv
+        self._is_dry = False
         until = time.monotonic() + SECONDS_A_TURN
         while len(received) < MESSAGES_A_TURN:
+            if len(received) == 1 and not self._has_come():  # many are not asked for one by one
+                break
             try:
                 parts = [receive(LAST)]
                 # Behind the peer's id there is another part for certain. A frame knows whether one comes after it;
@@ -243,6 +256,7 @@ class Endpoint:
                     parts.append(frame.bytes)
                     more = frame.more
             except zmq.Again:
+                self._is_dry = True
                 break
             received.append(parts)
             frames += len(parts)

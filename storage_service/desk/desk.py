@@ -306,8 +306,11 @@ class Desk:
 
     def next_tick(self) -> float:
         """When `tick` is due, on the monotonic clock."""
-        due = [self._expire_due, self._look_again, self._ledger.timers.next(), self.telling.next()]
-        return min(each for each in due if each is not None)
+        due = min(self._expire_due, self._look_again)
+        for wanted in (self._ledger.timers.next(), self.telling.next()):
+            if wanted is not None and wanted < due:
+                due = wanted
+        return due
 
     def restore(self, records: Iterable[tuple[Key, Any]], intents: list[StoredIntent], now: Now) -> None:
         """What an earlier life of the service left open: it goes on by itself."""

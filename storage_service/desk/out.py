@@ -44,19 +44,19 @@ class Out:
 
     def take(self) -> Out:
         """All of it, which is then the shell's; here nothing is left."""
-        taken = Out()
-        for name, wanted in vars(self).items():
-            getattr(taken, name).extend(wanted)
-            wanted.clear()
+        taken = Out.__new__(Out)
+        taken.__dict__ |= self.__dict__
+        Out.__init__(self)
         return taken
 
     def __bool__(self) -> bool:
+        return bool(self.replies or self.events or self.look_ups or self.queries or self.has_work)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is any of what most commands bring none of."""
         return bool(
-            self.replies
-            or self.events
-            or self.variables
-            or self.look_ups
-            or self.queries
+            self.variables
             or self.orders
             or self.readings
             or self.scripts

@@ -68,7 +68,7 @@ class ConversionQueue:
 
     def next_wake(self, mono: float) -> float | None:
         """When the next wait is over, on the monotonic clock."""
-        return min((when for when in self._waits.values() if when > mono), default=None)
+        return min((when for when in self._waits.values() if when > mono), default=None) if self._waits else None
 
 
 def sync_order(acq: Acq) -> SyncData:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from select import select
 
 import pytest
 import zmq
 
 from storage_service.bus.endpoint import HELD_A_TURN, Endpoint
-from tests.support.polling import until
+from tests.support.polling import steps, until
 
 MIB = 1 << 20
 PATIENCE_S = 20.0
@@ -207,3 +209,32 @@ def test_behind_a_long_message_of_a_peer_that_is_held_back_another_peer_s_comes_
         socket.polite.send(b"x")
         assert (b"polite", 1) in socket.turn(b"flood")
     assert socket.turn(b"flood") == [(b"flood", 100)] * 2
+
+
+# Nothing that comes is overlooked, and the loop rests meanwhile
+
+
+def test_what_comes_while_replies_leave_is_received_though_sending_used_the_edge_up(socket: Socket) -> None:
+    socket.flood.send(b"x")
+    socket.turn()
+    socket.endpoint.go_on()
+    socket.loop.run_until_complete(steps(20))
+    socket.polite.send(b"x")
+    # In sending, ZeroMQ looks who has sent something if by the processor's clock it did not for a millisecond.
+    until = time.monotonic() + 0.01
+    while time.monotonic() < until:
+        pass
+    socket.endpoint.send([[b"flood", b"reply"]])
+    assert socket.turn() == [(b"polite", 1)]
+
+
+def test_what_comes_before_the_last_was_taken_is_received_after_it_and_keeps_the_loop_from_nothing(
+    socket: Socket,
+) -> None:
+    socket.flood.send(b"x")
+    socket.turn()
+    socket.polite.send(b"x")
+    socket.loop.run_until_complete(steps(20))
+    assert len(socket.turns) == 1
+    assert not select([socket.endpoint._descriptor], [], [], 0)[0], "it is told again and again"
+    assert socket.turn() == [(b"polite", 1)]
