@@ -21,7 +21,22 @@ from bench.pictures import Curve, Panel
 from bench.plan import Plan
 from bench.process import reference
 from bench.service import Service, running, size_mib
-from bench.side import CLIENT, ECHO, LONE, MANY, ROWS, SERVICE, SINGLE, STORE, Line, Row, Side, lines_of, show
+from bench.side import (
+    CLIENT,
+    ECHO,
+    LONE,
+    LOOP,
+    MANY,
+    ROWS,
+    SERVICE,
+    SINGLE,
+    STORE,
+    Line,
+    Row,
+    Side,
+    lines_of,
+    show,
+)
 from bench.table import Figure, Outcome, Target, number
 
 COROUTINES = 1_000
@@ -85,16 +100,19 @@ def show_curve(curve: Curve) -> None:
             print(f"    {program:26}" + "".join(f"{number(value):>12}" for value in values))
 
 
-def counted(service: Service, start_seq: int, database: Path, acknowledged: dict[str, int]) -> list[Count]:
-    """The journal rows of the service and of the reference (b), against what they acknowledged.
+def counted(service: Service, start_seq: int, folder: Path, acknowledged: dict[str, int]) -> list[Count]:
+    """The journal rows of the service and of the references (b) and (c), against what they acknowledged.
 
     Raises StartError when the service does not answer.
     """
+    counts = []
+    for program, database in ((STORE, "store.db"), (LOOP, "loop.db")):
+        with apsw.Connection(str(folder / database), flags=apsw.SQLITE_OPEN_READONLY) as reading:
+            stored = reading.execute("SELECT count(*) FROM journal").get
+        counts.append(Count(program, int(stored), acknowledged[program]))
     expected = start_seq + acknowledged[SERVICE]
     rows = service.last_seq(after_seq=max(expected - 1, 0)) - start_seq
-    with apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY) as reading:
-        stored = reading.execute("SELECT count(*) FROM journal").get
-    return [Count(STORE, int(stored), acknowledged[STORE]), Count(SERVICE, rows, acknowledged[SERVICE])]
+    return [*counts, Count(SERVICE, rows, acknowledged[SERVICE])]
 
 
 def show_counts(counts: list[Count], logs: dict[str, tuple[float, float]]) -> None:
@@ -155,7 +173,8 @@ def figures_of(lines: dict[Row, dict[str, Line]], fdatasync_ms: list[float]) -> 
             ),
             target=Target("ratio", 1.5, at_most=True),
             server_us=lone[SERVICE].server_us,
-            remark=f"a synced append took {median(fdatasync_ms):.2f} ms, all of (b) {lone[STORE].p50_ms:.2f} ms",
+            remark=f"a synced append took {median(fdatasync_ms):.2f} ms, all of (b) {lone[STORE].p50_ms:.2f} ms, "
+            f"of (c) {lone[LOOP].p50_ms:.2f} ms",
         )
     )
     client = single[CLIENT]
@@ -185,16 +204,18 @@ def run(plan: Plan, folder: Path) -> Outcome:
         service = stack.enter_context(running(folder))
         echo = stack.enter_context(reference("echo", folder))
         store = stack.enter_context(reference("store", folder))
+        loop = stack.enter_context(reference("loop", folder))
         places = service.open_acquisitions()
         start_seq = service.last_seq()
         audience = stack.enter_context(listening(service.events, 1, "", folder / "audience.log"))
-        side = Side({ECHO: echo, STORE: store, SERVICE: (service.endpoint, service.pid)}, places, folder)
+        at = (service.endpoint, service.pid)
+        side = Side({ECHO: echo, STORE: store, LOOP: loop, SERVICE: at}, places, folder)
         bare_log = folder / "store.db-wal"
         before = (size_mib(bare_log), service.log_mib)
         seen, fdatasync_ms = measure_rounds(side, plan, folder)
         curve, points = curve_over_outstanding(side, plan)
         logs = {STORE: (before[0], size_mib(bare_log)), SERVICE: (before[1], service.log_mib)}
-        counts = counted(service, start_seq, folder / "store.db", side.acknowledged)
+        counts = counted(service, start_seq, folder, side.acknowledged)
         heard = audience.heard(side.acknowledged[SERVICE])
         counts.append(Count("heard", heard.events, side.acknowledged[SERVICE]))
 

@@ -87,14 +87,15 @@ def memory_mib(pid: int) -> float:
 
 @contextmanager
 def reference(kind: str, folder: Path) -> Iterator[tuple[str, int]]:
-    """One of the two references (`echo` or `store`), ready: its endpoint and process id.
+    """One of the references (`echo`, `store` or `loop`), ready: its endpoint and process id.
 
-    `store` writes to `store.db` in the folder.
+    `store` writes to `store.db` in the folder, `loop` to `loop.db`.
 
     Raises StartError when it cannot be started.
     """
     log = folder / f"{kind}.log"
-    with program("bench.reference", kind, "tcp://127.0.0.1:*", str(folder / "store.db"), log=log) as process:
+    database = [] if kind == "echo" else [str(folder / f"{kind}.db")]
+    with program("bench.reference", kind, "tcp://127.0.0.1:*", *database, log=log) as process:
         endpoint = process.stdout.readline().strip() if process.stdout else ""
         if not endpoint:
             raise StartError(f"the reference {kind!r} does not start: {last_words(log)}")

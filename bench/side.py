@@ -9,8 +9,8 @@ from bench.measured import LoadError, Measured
 from bench.process import last_words
 from bench.service import LOG
 
-ECHO, STORE, SERVICE, CLIENT = "(a) echo", "(b) store", "service", "client"
-LOGS = {ECHO: "echo.log", STORE: "store.log"}
+ECHO, STORE, LOOP, SERVICE, CLIENT = "(a) echo", "(b) store", "(c) loop", "service", "client"
+LOGS = {ECHO: "echo.log", STORE: "store.log", LOOP: "loop.log"}
 BUSY = 0.9  # a load generator busier than this measures itself
 
 

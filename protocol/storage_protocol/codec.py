@@ -208,7 +208,11 @@ def _unpack_with(
     except UnicodeDecodeError:
         raise _MalformedError("not valid: a text in it is not UTF-8") from None
     except msgpack.ExtraData:
+        if frame.startswith(b"{"):  # to msgpack it is the number 123 and something behind it
+            raise _MalformedError("JSON; it must be one msgpack map with string keys") from None
         raise _MalformedError("followed by bytes that do not belong to it") from None
+    except msgpack.FormatError:
+        raise _MalformedError("not msgpack: it has the byte 0xc1, which means nothing") from None
     # Hostile keys raise TypeError, and timestamps OverflowError.
     except (ValueError, TypeError, OverflowError, KeyError, MemoryError) as error:
         over = _OVER.match(str(error))

@@ -52,6 +52,12 @@ def test_what_is_malformed_is_a_bad_request(raw: bytes) -> None:
     refusal = refused(raw)
     assert (refusal.code, refusal.details) == ("bad_request", {})
     assert refusal.message.endswith(".")
+    assert "('')" not in refusal.message
+
+
+def test_who_sends_another_format_is_told_so() -> None:
+    assert "is JSON; it must be one msgpack map" in refused(b'{"v": 1, "cmd": "ping"}').message
+    assert "is not msgpack: it has the byte 0xc1" in refused(b"\xc1").message
 
 
 @pytest.mark.parametrize(
