@@ -9,6 +9,7 @@ The endpoint bound is its one line of output, when it is ready; ENDPOINT may be 
 """
 
 import asyncio
+import os
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -96,10 +97,14 @@ async def serve_in_loop(socket: zmq.Socket[bytes], store: Store) -> None:
     is_out = False
 
     def write() -> None:
-        while True:
-            messages = given.get()
-            store.write([frame for _, frames in messages for frame in frames])
-            loop.call_soon_threadsafe(written, messages)
+        try:
+            while True:
+                messages = given.get()
+                store.write([frame for _, frames in messages for frame in frames])
+                loop.call_soon_threadsafe(written, messages)
+        except apsw.Error as error:
+            print(error, file=sys.stderr, flush=True)
+            os._exit(1)
 
     def written(messages: Taken) -> None:
         nonlocal is_out

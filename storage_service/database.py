@@ -50,13 +50,13 @@ class Database:
         self._writing.do(self._tidy)
 
     def _tidy(self) -> None:
-        """In the writer's thread, one step; commits that came meanwhile go first."""
+        """In the writer's thread, one step, and the next one as long as nobody waits: a commit brings its own."""
         try:
             more = self._writer.tidy()
         except Exception as error:  # noqa: BLE001  nobody waits for what this thread does here
             self._crash(error)
             return
-        if more and not self._ending:  # else the next start goes on
+        if more and not self._ending and self._writing.is_idle():  # at an end, the next start goes on
             self._writing.do(self._tidy)
 
     def look_up(self, keys: list[Key], tell: Callable[[Any], None]) -> None:

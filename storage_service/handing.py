@@ -46,6 +46,10 @@ class Worker:
 
         self._given.put(run)
 
+    def is_idle(self) -> bool:
+        """Whether nothing waits to be done."""
+        return self._given.empty()
+
     def close(self) -> None:
         """Do all that was given, and end."""
         self._given.put(None)

@@ -190,7 +190,9 @@ class Reading:
         elif self._held or self._refused or now < self._rested_at:
             self._at(self._rested_at if now < self._rested_at else now + REST_S, self._rested)
         else:
-            self._due = None
+            if self._due is not None:
+                self._due.cancel()
+                self._due = None
             self._more(self._pacing.heavy)
 
     def _take(self, bites: list[Bite]) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 # 8 ms: at the rate of a busy service some hundred keys.
 SPAN_BITS = 3
-# A quiet service has a span for each key: there are not more of them than this, either.
-MANY_SPANS = 4096
+# A quiet service has a span for each key: there are not more of them than this, either. It is also as many keys as
+# a client whose clock is ahead may send before the watermark lies in the future, and every key is looked up.
+MANY_SPANS = 16_384
 _NONE: frozenset[str] = frozenset()
 
 
@@ -38,7 +39,8 @@ class RecentKeys:
         self._count += 1
 
     def forget_some(self, most: int) -> int:
-        """Forget the older half if there are more than so many. The time of the newest of them; 0: none."""
+        """Forget the older half, of the keys or of their spans, if there are more than so many. The time of the
+        newest of them; 0: none."""
         if self._count <= most and len(self._spans) <= MANY_SPANS:
             return 0
         newest = 0

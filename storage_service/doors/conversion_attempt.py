@@ -1,6 +1,6 @@
 """One attempt of a conversion, from its runner's start until nothing of it is left.
 
-    running -> ending (TERM, after the grace KILL: the runner's work) -> nothing is left -> log synced -> Ended
+    running -> ending (TERM, after the grace KILL: the runner's work) -> nothing is left, log synced -> Ended
                  ^ the script is over, or it is to be ended
 
 All of it is callbacks on the loop's thread, each a bounded piece of work: 64 KiB of output read, a line heard. How
@@ -88,6 +88,8 @@ class Attempt:
         self._is_clear = False
         self._sweeping = False
         self._nothing_left = False
+        self._log_is_ending = False
+        self._log_is_synced = False
         self._told = False
         self._pause_s = SWEEP_EVERY_S[0]
         self._stuck_told = False
@@ -123,7 +125,7 @@ class Attempt:
         reason = f"{ended.reason or 'the service was stopped'}, and {what} in time"
         if not self._nothing_left:
             self._release()
-            self._log.close(lambda: None)
+            self._end_log()
         self._tell(replace(ended, how=how, reason=reason))
 
     # Output
@@ -205,6 +207,7 @@ class Attempt:
         if not self._script_is_over:
             self._script_is_over = True
             self._read_the_rest()
+            self._end_log()  # while runner and keeper end: a sync takes as long as they do
             if self._asked is None:
                 self._be_patient()
 
@@ -280,7 +283,14 @@ class Attempt:
         self._nothing_left = True
         self._read_the_rest()
         self._release()
-        self._log.close(self._on_log_closed)
+        self._end_log()
+        self._tell_if_over()
+
+    def _end_log(self) -> None:
+        """Nothing more comes: the pipe is closed."""
+        if not self._log_is_ending:
+            self._log_is_ending = True
+            self._log.close(self._on_log_closed)
 
     def _release(self) -> None:
         self._next.cancel()
@@ -324,6 +334,12 @@ class Attempt:
 
     def _on_log_closed(self) -> None:
         passing("conversion.log_synced")
+        self._log_is_synced = True
+        self._tell_if_over()
+
+    def _tell_if_over(self) -> None:
+        if not (self._nothing_left and self._log_is_synced):
+            return
         ended = self._ended()
         if ended.how == "exited" and ended.exit_code == 0:
             ended = replace(ended, reason=self._log.fault)

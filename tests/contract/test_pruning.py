@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,14 @@ import pytest
 
 from storage_protocol import commands as c
 from storage_protocol.codec import decode_reply, encode_ok_raw
+from storage_service.database import Database
 from storage_service.desk.batch import Batch, Journal
 from storage_service.rules import facts
 from storage_service.rules.facts import Event
 from storage_service.rules.state import Places, State
 from storage_service.store import pruning
+from storage_service.store.interface import Committed
+from storage_service.store.lookups import SqliteLookups
 from storage_service.store.sqlite import SqliteWriter
 from tests.support.sqlite_store import SqliteStore
 from tests.support.step_shell import ACQ, PLACES, StepShell, close, config, init, new_acq, new_run
@@ -107,11 +111,17 @@ def test_what_is_rolled_back_was_never_given_up(shell: StepShell) -> None:
     assert replayed(shell)["oldest_seq"] == 1
 
 
+def batch_of(events: int, journal: Journal) -> Batch:
+    batch = Batch(1, State(Places()), journal)
+    for _ in range(events):
+        told = facts.MountLow("file:///", 1, "low")
+        batch.apply(Event(told, None, "file:///"), "2026-11-27T00:00:00.000000Z")
+    return batch
+
+
 def committed(writer: SqliteWriter, journal: Journal, date: float, expire: float | None = None) -> None:
     """A batch of one event at a date of the keys' clock."""
-    batch = Batch(1, State(Places()), journal)
-    told = facts.MountLow("file:///", 1, "low")
-    batch.apply(Event(told, None, "file:///"), "2026-11-27T00:00:00.000000Z")
+    batch = batch_of(1, journal)
     batch.expire_events_before = expire
     writer.commit(batch, date)
     writer.tidy()
@@ -134,6 +144,39 @@ def test_events_go_by_their_age_and_none_too_early(tmp_path: Path) -> None:
     committed(writer, journal, 9 * DAY_S + 4.0, expire=-DAY_S)
     assert kept(writer)[0] == 5
     writer.close()
+
+
+class NotedWriter(SqliteWriter):
+    """Notes what it does, in order."""
+
+    def __init__(self, database: Path) -> None:
+        self.noted: list[str] = []
+        super().__init__(database)
+
+    def commit(self, batch: Batch, key_date: float) -> Committed:
+        self.noted.append("commit")
+        return super().commit(batch, key_date)
+
+    def tidy(self) -> bool:
+        self.noted.append("tidy")
+        return super().tidy()
+
+
+async def test_no_commit_waits_for_more_than_a_bite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pruning, "BITE_ROWS", 1)
+    writer, journal = NotedWriter(tmp_path / "storage.db"), Journal()
+    writer.commit(batch_of(3_000, journal), 1.0)
+    database = Database(writer, SqliteLookups(tmp_path / "storage.db"), pytest.fail)
+    for number in range(40):
+        batch = batch_of(1, journal)
+        batch.prune_before = 2_999 if number == 0 else 0
+        told = asyncio.Event()
+        writer.noted.append("handed")
+        database.commit(batch, 1.0, lambda result, told=told: told.set())
+        await asyncio.wait_for(told.wait(), 30)
+    waits = " ".join(writer.noted[writer.noted.index("handed") :]).replace("handed", "|").split("|")
+    assert max(each.split("commit")[0].count("tidy") for each in waits) <= 1
+    database.close()
 
 
 def test_without_a_number_of_days_nothing_goes_by_age(shell: StepShell) -> None:
