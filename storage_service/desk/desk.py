@@ -210,9 +210,12 @@ class Desk:
     def cut(self) -> Batch | None:
         """Close the open batch, to be committed. None when one is out already, or there is nothing to commit."""
         batch = self._ledger.transactions.cut()
-        if batch is not None and batch.expire_keys_before is not None:
+        if batch is None:
+            return None
+        batch.newest_key_ms = self.keyring.newest_ms
+        if batch.expire_keys_before is not None:
             self.keyring.expiring(batch.forget_up_to_ms)
-        if batch is not None and batch.forgets_documents:
+        if batch.forgets_documents:
             batch.documents_kept = documents(self.state)
         return batch
 

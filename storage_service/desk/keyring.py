@@ -168,10 +168,12 @@ class Keyring:
         self._looked_up.pop(key, None)
 
     def start(self, key: str, fingerprint: bytes) -> None:
-        """The first command with this key is at work."""
+        """The first command with this key is at work. `newest_ms` goes into the transaction that is cut next."""
         if self._looked_up:
             self._looked_up.pop(key, None)
-        self.at_work[key] = AtWork(fingerprint, uuid7_ms(key) or 0)
+        ms = uuid7_ms(key) or 0
+        self.at_work[key] = AtWork(fingerprint, ms)
+        self.newest_ms = max(self.newest_ms, ms)
 
     def is_new(self, key: str) -> bool:
         """Whether memory alone can tell that no command with this key came before, as it can of nearly every new
@@ -187,7 +189,7 @@ class Keyring:
         return ms
 
     def start_if_new(self, key: str, fingerprint: bytes) -> bool:
-        """If it `is_new`, its first command is at work and the key in the batch. Else nothing is done."""
+        """If it `is_new`, its first command is at work. Else nothing is done."""
         ms = self._ms_if_new(key)
         if ms is None:
             return False
@@ -195,12 +197,6 @@ class Keyring:
         if ms > self.newest_ms:
             self.newest_ms = ms
         return True
-
-    def written(self, key: str) -> None:
-        """The key, which is at work, is in the batch: `newest_ms` goes into the same transaction."""
-        ms = self.at_work[key].ms
-        if ms > self.newest_ms:
-            self.newest_ms = ms
 
     def committed(self, keys: Iterable[tuple[str, bytes, bytes]]) -> list[tuple[Ticket, bytes]]:
         """These keys with their fingerprints and replies are in the database; returns the repeats that wait for a

@@ -97,10 +97,7 @@ class Ledger:
 
     def remember(self, key: str, fingerprint: bytes, result: bytes) -> None:
         """The reply under its key goes into the transaction of its effect."""
-        batch = self.transactions.open
-        batch.keys.append((key, fingerprint, result))
-        self.keyring.written(key)
-        batch.newest_key_ms = self.keyring.newest_ms
+        self.transactions.open.keys.append((key, fingerprint, result))
 
     def defect(self, error: Exception) -> Refusal:
         """A rule failed: nothing was changed, somebody is told."""

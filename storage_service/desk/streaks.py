@@ -95,5 +95,4 @@ class Streaks:
                     break
                 batch.keys.append((key, ticket.fingerprint, STORED))
             new += 1
-        batch.newest_key_ms = keyring.newest_ms
         return new
